@@ -1,0 +1,44 @@
+"""Governance and licensing for model releases.
+
+Every command of the CLI is a function here: `init, redact, train, evaluate, build, audit,
+publish, verify, run, demo`. They are loaded on first use, so that importing the package is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from release_kit.demonstration import demo
+    from release_kit.pipeline import (
+        audit,
+        build,
+        evaluate,
+        init,
+        publish,
+        redact,
+        run,
+        train,
+        verify,
+    )
+
+__all__ = [
+    "audit",
+    "build",
+    "demo",
+    "evaluate",
+    "init",
+    "publish",
+    "redact",
+    "run",
+    "train",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'release_kit' has no attribute '{name}'")
+    home = "release_kit.demonstration" if name == "demo" else "release_kit.pipeline"
+    return getattr(import_module(home), name)

@@ -1,0 +1,26 @@
+"""The checks of an audit: one module a check, one line in `CHECKS`."""
+
+from __future__ import annotations
+
+from release_kit.auditing.checks import (
+    card,
+    license,
+    manifest,
+    personal_data,
+    provenance,
+    training_data,
+    weights,
+)
+from release_kit.auditing.checks.check import Check, Outcome
+
+CHECKS: tuple[Check, ...] = (
+    manifest.CHECK,
+    weights.CHECK,
+    card.CHECK,
+    license.CHECK,
+    provenance.CHECK,
+    training_data.CHECK,
+    personal_data.CHECK,
+)
+
+__all__ = ["CHECKS", "Check", "Outcome"]

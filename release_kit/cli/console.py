@@ -1,0 +1,75 @@
+"""How progress and tables look in a terminal: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class TerminalWatcher:
+    """Shows each kind of step as one progress bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
+
+    def step(self, what: str, done: int, total: int) -> None:
+        """Move the bar of `what`; a finished bar makes room for the next of its name."""
+        if what not in self._bars:
+            self._bars[what] = self._progress.add_task(what, total=max(total, 1))
+        self._progress.update(self._bars[what], completed=done, total=max(total, 1))
+        if done >= total:
+            del self._bars[what]
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(line, markup=False, highlight=False)
+
+
+@contextmanager
+def watching() -> Iterator[TerminalWatcher]:
+    """Yield a watcher whose bars stand on stderr until the block ends."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description:>16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as progress:
+        yield TerminalWatcher(progress)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout; the first column is text, the others numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    click.echo(title)
+    drawn = Table()
+    for number, column in enumerate(columns):
+        drawn.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        drawn.add_row(*row)
+    Console(highlight=False, markup=False).print(drawn)
+
+
+def say(line: str = "") -> None:
+    """Print a line on stdout."""
+    click.echo(line)

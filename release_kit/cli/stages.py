@@ -1,0 +1,107 @@
+"""The commands that make a bundle: init, redact, train, evaluate, build, run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from release_kit.cli.console import say, table, watching
+from release_kit.formats import FORMATS
+
+if TYPE_CHECKING:
+    from release_kit.stages import StageResult
+
+project_argument = click.argument(
+    "project", type=click.Path(path_type=Path, exists=True), default=".", required=False
+)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
+def init(folder: Path) -> None:
+    """Write release.yaml, a policy to edit and a GitHub workflow into FOLDER.
+
+    Files that exist already are left as they are.
+    """
+    from release_kit import pipeline
+
+    for path, written in pipeline.init(folder):
+        say(f"{'wrote' if written else 'left as it is'}: {path}")
+    say("Next: fill in release.yaml, then `release-kit run`.")
+
+
+def _stage_command(stage: str, explained: str) -> click.Command:
+    @click.command(stage, help=explained)
+    @project_argument
+    def command(project: Path) -> None:
+        from release_kit import pipeline
+
+        with watching() as watcher:
+            result = getattr(pipeline, stage)(project, watcher)
+        show(result)
+
+    return command
+
+
+redact = _stage_command("redact", "Remove personal data from the datasets of PROJECT.")
+train = _stage_command("train", "Fine-tune the base model of PROJECT on the redacted data.")
+evaluate = _stage_command("evaluate", "Measure the trained model of PROJECT on held-out records.")
+build = _stage_command("build", "Stage the bundle of PROJECT: weights, card, terms and manifest.")
+
+
+@click.command()
+@project_argument
+@click.pass_context
+def run(context: click.Context, project: Path) -> None:
+    """Redact, train, evaluate, build and audit PROJECT in one go.
+
+    Stages whose inputs have not changed are skipped, so a run after a kill goes on where it
+    stopped. Exit codes are those of `audit`.
+    """
+    from release_kit import pipeline
+    from release_kit.cli.audit import exit_code
+
+    with watching() as watcher:
+        results, report = pipeline.run(project, watcher)
+    for result in results:
+        show(result)
+    say(FORMATS["text"](report))
+    context.exit(exit_code(report))
+
+
+def show(result: StageResult) -> None:
+    """Print what a stage made."""
+    results = result.receipt.results
+    skipped = " (nothing has changed, skipped)" if result.skipped else ""
+    match result.stage:
+        case "redact":
+            rows = [
+                (f"{dataset}: {entity}", str(counts["by_entity"].get(entity, 0)),
+                 str(counts["remaining"].get(entity, 0)))
+                for dataset, counts in results.items()
+                for entity in counts["entities"]
+            ]  # fmt: skip
+            table(f"Redaction{skipped}", ("kind", "removed", "still found"), rows)
+        case "train":
+            rows = [
+                (
+                    str(epoch["epoch"]),
+                    f"{epoch['training_loss']:.4f}",
+                    f"{epoch['validation_loss']:.4f}",
+                )
+                for epoch in results["losses"]
+            ]
+            table(f"Training{skipped}", ("epoch", "training loss", "validation loss"), rows)
+        case "evaluate":
+            rows = [
+                ("accuracy", f"{results['accuracy']:.3f}", f"{results['baseline_accuracy']:.3f}"),
+                ("macro precision", f"{results['macro_precision']:.3f}", ""),
+                ("macro recall", f"{results['macro_recall']:.3f}", ""),
+                ("macro F1", f"{results['macro_f1']:.3f}", f"{results['baseline_macro_f1']:.3f}"),
+            ]
+            table(f"Evaluation{skipped}", ("held-out data", "model", "baseline"), rows)
+        case _:
+            say(f"Bundle{skipped}: {result.output}")
+            say(f"manifest sha256:{results['manifest_digest']}")

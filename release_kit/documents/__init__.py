@@ -1,0 +1,1 @@
+"""The documents of a release, rendered from facts: card, LICENSE, NOTICE, USE_POLICY."""

@@ -1,0 +1,270 @@
+"""What a user can do with a project: every command of the CLI is one of these functions.
+
+They never print: progress goes to a
+`Watcher`, what happened comes back as a value.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from release_kit import stages
+from release_kit.auditing.candidate import read_candidate
+from release_kit.auditing.engine import run_checks
+from release_kit.auditing.findings import Report
+from release_kit.bundle import gitattributes, write_manifest
+from release_kit.documents.card import model_card
+from release_kit.documents.terms import write_terms
+from release_kit.errors import UnusableInput
+from release_kit.files import TEMPLATES, json_bytes, whole_folder, write_atomic
+from release_kit.formats.json import render_json
+from release_kit.licensing.obligations import CARD, obligations
+from release_kit.licensing.policy import BASELINE, load_policy
+from release_kit.licensing.verdicts import decide
+from release_kit.progress import SILENT, Watcher
+from release_kit.project import Project, is_project, open_project
+from release_kit.publishing.hub import connect
+from release_kit.publishing.publication import Publication, publish_bundle, read_publication
+from release_kit.publishing.verification import Verification, verify_repo
+from release_kit.receipts import digest_of
+from release_kit.release import RELEASE_FILE, read_release
+from release_kit.stages import (
+    STAGES,
+    StageResult,
+    applies,
+    finished_before,
+    kept_receipts,
+    run_stage,
+)
+
+if TYPE_CHECKING:
+    from release_kit.privacy.records import Record
+
+
+def redact(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
+    """Remove personal data from every dataset that is trained on or shipped.
+
+    Raises:
+        UnusableInput: release.yaml has no privacy section, or a dataset cannot be read whole.
+    """
+    from release_kit.privacy.redaction import redact_file
+
+    place = open_project(project)
+    plan, output = stages.privacy_plan(place), place.out / "redacted"
+
+    def work() -> Mapping[str, Any]:
+        results: dict[str, Any] = {}
+        with whole_folder(output) as staging:
+            for dataset in stages.datasets(place):
+                target = staging / place.redacted(dataset).name
+                counts = redact_file(
+                    stages.path_of(dataset), target, plan, watcher, keep=stages.kept_fields(place)
+                )
+                results[dataset.id] = asdict(counts) | {
+                    "entities": sorted(plan.entities),
+                    "sha256": digest_of(target),
+                }
+        return results
+
+    return run_stage(place, "redact", {}, output, work=work, watcher=watcher)
+
+
+def train(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
+    """Fine-tune the base model on the redacted data.
+
+    Raises:
+        UnusableInput: nothing says how to train, the data is not redacted yet, or it cannot be
+            used.
+        Unfinished: training ended without usable weights.
+    """
+    from release_kit.training.fit import fit
+
+    place = open_project(project)
+    plan, base = stages.training_plan(place), stages.base_model(place)
+
+    def work() -> Mapping[str, Any]:
+        result = fit(plan, stages.path_of(base), _records(place), place.model, watcher)
+        weights = {p.name: digest_of(p) for p in sorted(place.model.glob("*.safetensors"))}
+        return asdict(result) | {"weights": weights}
+
+    return run_stage(
+        place, "train", finished_before(place, "train"), place.model, work=work, watcher=watcher
+    )
+
+
+def evaluate(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
+    """Measure the trained model on the held-out records.
+
+    Raises:
+        UnusableInput: there is no trained model yet, or the data cannot be used.
+    """
+    from release_kit.training.evaluation import evaluate_model
+
+    place = open_project(project)
+    plan, output = stages.training_plan(place), place.out / "evaluation.json"
+
+    def work() -> Mapping[str, Any]:
+        results = asdict(evaluate_model(plan, place.model, _records(place), watcher))
+        write_atomic(output, json_bytes(results))
+        return results
+
+    return run_stage(
+        place, "evaluate", finished_before(place, "evaluate"), output, work=work, watcher=watcher
+    )
+
+
+def build(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
+    """Stage the bundle: weights, card, LICENSE, NOTICE, USE_POLICY, upstream texts, manifest.
+
+    Raises:
+        UnusableInput: an earlier stage is missing or stale, or a template cannot be filled.
+    """
+    place = open_project(project)
+    release, receipts = place.release, finished_before(place, "build")
+    owed = obligations(release, load_policy(release.policy))
+
+    def work() -> Mapping[str, Any]:
+        with whole_folder(place.bundle) as staging:
+            for file in sorted(place.model.iterdir()):
+                shutil.copyfile(file, staging / file.name)
+            write_atomic(staging / ".gitattributes", gitattributes(staging))
+            write_terms(release, owed, staging)
+            write_atomic(staging / CARD, model_card(release, owed, receipts).encode())
+            manifest = write_manifest(staging, repo_id=release.repo_id, version=release.version)
+        return {"manifest_digest": manifest.digest, "files": len(manifest.files)}
+
+    return run_stage(place, "build", receipts, place.bundle, work=work, watcher=watcher)
+
+
+def audit(
+    path: Path | str, *, release_file: Path | None = None, watcher: Watcher = SILENT
+) -> Report:
+    """Audit a project's bundle, or any folder as a bundle, and return the report.
+
+    For a project the report is also kept as `out/audit.json`, which `publish` asks for.
+
+    Raises:
+        UnusableInput: there is nothing to audit, or release.yaml or the policy cannot be used;
+            then nothing was judged.
+    """
+    if is_project(path):
+        place = open_project(path)
+        if not place.bundle.is_dir():
+            raise UnusableInput(
+                f"{place.root} has no bundle yet", hint="Run `release-kit build` first."
+            )
+        report = run_checks(
+            read_candidate(place.bundle, place.release, kept_receipts(place)), watcher
+        )
+        write_atomic(place.report, render_json(report).encode())
+        return report
+    release = read_release(release_file) if release_file else None
+    return run_checks(read_candidate(Path(path), release), watcher)
+
+
+def run(project: Path | str, watcher: Watcher = SILENT) -> tuple[tuple[StageResult, ...], Report]:
+    """Redact, train, evaluate, build and audit in one go; finished stages are skipped.
+
+    A license that the policy denies is told before the work starts, since the audit will block.
+    """
+    place = open_project(project)
+    for decision in decide(place.release, load_policy(place.release.policy)):
+        if decision.decide == "deny":
+            subject = decision.upstream.id if decision.upstream else place.release.repo_id
+            watcher.say(f"license: the audit will block {subject}: {decision.because}")
+    work: dict[str, Callable[[Path | str, Watcher], StageResult]] = {
+        "redact": redact,
+        "train": train,
+        "evaluate": evaluate,
+        "build": build,
+    }
+    results = tuple(work[stage](project, watcher) for stage in STAGES if applies(place, stage))
+    return results, audit(project, watcher=watcher)
+
+
+def publish(
+    project: Path | str,
+    *,
+    endpoint: str | None = None,
+    token: str | None = None,
+    watcher: Watcher = SILENT,
+) -> Publication:
+    """Publish the project's bundle to a Hub, if it is what a passing audit saw.
+
+    Raises:
+        Refused: it is not, or the Hub says no; nothing became visible.
+        Unfinished: the Hub could not be reached; run again.
+    """
+    return publish_bundle(open_project(project), connect(endpoint, token), watcher)
+
+
+def verify(
+    target: str | Path,
+    *,
+    endpoint: str | None = None,
+    token: str | None = None,
+    watcher: Watcher = SILENT,
+) -> Verification:
+    """Compare a published repo, byte for byte, with its manifest and with what was audited.
+
+    `target` is a project (its tag is compared with what was published from here) or
+    `owner/name[@revision]`.
+
+    Raises:
+        UnusableInput: there is no such project or repo, or it has no manifest.
+        Unfinished: the Hub could not be reached.
+    """
+    if is_project(target):
+        place = open_project(target)
+        published = read_publication(place.journal)
+        repo_id, revision = published.repo_id, published.tag
+        if (repo_id, revision) != (place.release.repo_id, place.release.tag):
+            raise UnusableInput(
+                f"{place.release.repo_id}@{place.release.tag} has not been published from here; "
+                f"the last was {repo_id}@{revision}",
+                hint=f"Run `release-kit publish`, or `release-kit verify {repo_id}@{revision}`.",
+            )
+        expected = published.manifest_digest
+    else:
+        repo_id, _, revision = str(target).partition("@")
+        expected = ""
+    return verify_repo(
+        connect(endpoint, token),
+        repo_id,
+        revision or "main",
+        expected_digest=expected,
+        watcher=watcher,
+    )
+
+
+def init(folder: Path | str) -> tuple[tuple[Path, bool], ...]:
+    """Write release.yaml, a policy to edit and a GitHub workflow.
+
+    Returns each path and whether it was written; what existed is left alone.
+    """
+    folder = Path(folder)
+    shipped = {
+        folder / RELEASE_FILE: TEMPLATES / "project" / RELEASE_FILE,
+        folder / "policy.yaml": BASELINE,
+        folder / ".github" / "workflows" / "release-audit.yml": TEMPLATES
+        / "project"
+        / "release-audit.yml",
+    }
+    outcome = []
+    for path, source in shipped.items():
+        written = not path.exists()
+        if written:
+            write_atomic(path, source.read_bytes())
+        outcome.append((path, written))
+    return tuple(outcome)
+
+
+def _records(place: Project) -> list[Record]:
+    from release_kit.privacy.records import read_records
+
+    paths = [place.redacted(dataset) for dataset in stages.datasets(place)]
+    return [record for path in paths for record in read_records(path)]

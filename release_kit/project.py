@@ -1,0 +1,68 @@
+"""A project: release.yaml and, beside it, the folder `out/` where stages put what they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from release_kit.release import RELEASE_FILE, Release, Upstream, read_release
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where everything of one release lies."""
+
+    release: Release
+
+    @property
+    def root(self) -> Path:
+        """The folder of release.yaml."""
+        return self.release.file.parent
+
+    @property
+    def out(self) -> Path:
+        """Everything that stages make."""
+        return self.root / "out"
+
+    @property
+    def model(self) -> Path:
+        """The trained weights and tokenizer."""
+        return self.out / "model"
+
+    @property
+    def bundle(self) -> Path:
+        """Exactly what is published."""
+        return self.out / "bundle"
+
+    @property
+    def report(self) -> Path:
+        """The last audit's report, as JSON."""
+        return self.out / "audit.json"
+
+    @property
+    def journal(self) -> Path:
+        """What publish has done so far."""
+        return self.out / "publication.json"
+
+    def receipt(self, stage: str) -> Path:
+        """Return where the receipt of a stage lies."""
+        return self.out / "receipts" / f"{stage}.json"
+
+    def redacted(self, dataset: Upstream) -> Path:
+        """Return where the redacted copy of a dataset lies."""
+        suffix = dataset.path.suffix if dataset.path else ""
+        return self.out / "redacted" / f"{dataset.slug}{suffix}"
+
+
+def open_project(path: Path | str) -> Project:
+    """Read the project whose folder, or release.yaml, is `path`.
+
+    Raises:
+        UnusableInput: there is no usable release.yaml.
+    """
+    return Project(read_release(Path(path)))
+
+
+def is_project(path: Path | str) -> bool:
+    """Tell whether `path` is a release.yaml or a folder with one."""
+    return Path(path).is_file() or (Path(path) / RELEASE_FILE).is_file()

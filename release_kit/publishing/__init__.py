@@ -1,0 +1,1 @@
+"""Getting a release onto the Hub, and rehearsing that before."""

@@ -1,0 +1,264 @@
+"""release.yaml as frozen values: what is released, by whom, from what, and how.
+
+Reading it is the only way to get a `Release`; `schemas/release.schema.json` says what may stand
+in the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from release_kit.errors import Problem, UnusableInput
+from release_kit.strict_yaml import Document, Position, read_yaml
+
+RELEASE_FILE = "release.yaml"
+
+# Where a role stands in release.yaml, and the relations it can have; the first is the usual one.
+_ROLES = {
+    "base_models": ("base_model", ("weights-derived", "adapter-delta")),
+    "adapters": ("adapter", ("adapter-delta", "weights-derived")),
+    "datasets": ("dataset", ("trained-on-data", "data-shipped", "tool-only")),
+    "generators": ("generator", ("trained-on-outputs", "tool-only")),
+    "code": ("code", ("tool-only", "data-shipped")),
+}
+_READ_IN_TRAINING = ("trained-on-data", "data-shipped")
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """One node of the lineage, as declared."""
+
+    id: str
+    role: str
+    """base_model, adapter, dataset, generator or code."""
+    relation: str
+    """Its relation to what is distributed, for example weights-derived."""
+    license: str
+    """The declared license id, as the Hub spells it."""
+    source: str
+    path: Path | None
+    """Where it lies on this machine; None when it is not at hand."""
+    revision: str
+    attribution: str
+    changes: str
+    position: Position
+    """(line, column) of its entry in release.yaml."""
+
+    @property
+    def is_training_data(self) -> bool:
+        """True for a dataset that the model learned from or that is published with it."""
+        return self.role == "dataset" and self.relation in _READ_IN_TRAINING
+
+    @property
+    def slug(self) -> str:
+        """The id as one path segment: where its files lie in a bundle and below `out/`."""
+        return self.id.replace("/", "--")
+
+
+@dataclass(frozen=True)
+class Organization:
+    """Who releases."""
+
+    name: str
+    kind: str
+    contact: str
+    monthly_active_users: int | None
+    """None when the file does not say."""
+
+
+@dataclass(frozen=True)
+class PrivacyPlan:
+    """What redaction removes from the training data."""
+
+    spacy_pipeline: str
+    entities: tuple[str, ...]
+    """presidio entity types."""
+    language: str
+    min_score: float
+    operator: str
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How the model is fine-tuned and on what it is measured."""
+
+    task: str
+    text_field: str
+    label_field: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    max_length: int
+    """Tokens."""
+    validation_share: float
+    test_share: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class DocumentFacts:
+    """What only people know and the model card needs."""
+
+    title: str
+    summary: str
+    languages: tuple[str, ...]
+    intended_use: tuple[str, ...]
+    out_of_scope_use: tuple[str, ...]
+    limitations: tuple[str, ...]
+    example: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """Everything that release.yaml says."""
+
+    file: Path
+    repo_id: str
+    version: str
+    license: str
+    purpose: str
+    visibility: str
+    gating: str
+    organization: Organization
+    lineage: tuple[Upstream, ...]
+    privacy: PrivacyPlan | None
+    training: TrainingPlan | None
+    documents: DocumentFacts
+    policy: Path | None
+    """The policy file that the release names; None means the shipped baseline."""
+    license_position: Position
+
+    @property
+    def model_name(self) -> str:
+        """The part of the repo id that names the model."""
+        return self.repo_id.split("/", 1)[1]
+
+    @property
+    def tag(self) -> str:
+        """The git tag of this version on the Hub."""
+        return f"v{self.version}"
+
+    def upstreams(self, role: str) -> tuple[Upstream, ...]:
+        """Return the declared upstreams of one role, in the file's order."""
+        return tuple(upstream for upstream in self.lineage if upstream.role == role)
+
+
+def read_release(path: Path) -> Release:
+    """Read `path`, or `path/release.yaml` when it is a folder.
+
+    Raises:
+        UnusableInput: with file, line and column of every mistake.
+    """
+    file = path / RELEASE_FILE if path.is_dir() else path
+    document = read_yaml(file, "release", shown_as=_shown(file))
+    data = document.data
+    release, organization = data["release"], data["organization"]
+    return Release(
+        file=file.resolve(),
+        repo_id=release["repo_id"],
+        version=release["version"],
+        license=release["license"],
+        purpose=release["purpose"],
+        visibility=release["visibility"],
+        gating=release.get("gating", "open"),
+        organization=Organization(
+            name=organization["name"],
+            kind=organization["kind"],
+            contact=organization.get("contact", ""),
+            monthly_active_users=organization.get("monthly_active_users"),
+        ),
+        lineage=_lineage(document, file.resolve().parent),
+        privacy=_privacy(data.get("privacy")),
+        training=_training(data.get("training")),
+        documents=_documents(data["documents"]),
+        policy=file.resolve().parent / data["policy"] if "policy" in data else None,
+        license_position=document.locate(("release", "license")),
+    )
+
+
+def _shown(file: Path) -> str:
+    try:
+        return str(file.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(file)
+
+
+def _lineage(document: Document, folder: Path) -> tuple[Upstream, ...]:
+    found: list[Upstream] = []
+    wrong: list[Problem] = []
+    for key, (role, relations) in _ROLES.items():
+        for index, item in enumerate(document.data["lineage"].get(key, [])):
+            position = document.locate(("lineage", key, index))
+            upstream = Upstream(
+                id=item["id"],
+                role=role,
+                relation=item.get("relation", relations[0]),
+                license=item["license"],
+                source=item["source"],
+                path=folder / item["path"] if "path" in item else None,
+                revision=item.get("revision", ""),
+                attribution=item.get("attribution", ""),
+                changes=item.get("changes", ""),
+                position=position,
+            )
+            if upstream.relation not in relations:
+                message = f"a {role} is not {upstream.relation}"
+                hint = f"known for it: {', '.join(relations)}"
+                place = document.locate(("lineage", key, index, "relation"))
+                wrong.append(Problem(document.path, *place, message, hint))
+            if any(_clash(upstream, other) for other in found):
+                message = f"{upstream.id} is listed twice, or has the same folder as another"
+                wrong.append(Problem(document.path, *position, message))
+            found.append(upstream)
+    if wrong:
+        raise UnusableInput(f"{document.path} cannot be used", problems=wrong)
+    return tuple(found)
+
+
+def _clash(one: Upstream, other: Upstream) -> bool:
+    # The same model may be base and generator; then it is one work under one license.
+    same_work = one.id == other.id and (one.license, one.path) == (other.license, other.path)
+    return one.slug == other.slug and (one.role == other.role or not same_work)
+
+
+def _privacy(data: dict[str, Any] | None) -> PrivacyPlan | None:
+    if data is None:
+        return None
+    return PrivacyPlan(
+        spacy_pipeline=data["spacy_pipeline"],
+        entities=tuple(data["entities"]),
+        language=data.get("language", "en"),
+        min_score=float(data["min_score"]),
+        operator=data.get("operator", "replace"),
+    )
+
+
+def _training(data: dict[str, Any] | None) -> TrainingPlan | None:
+    if data is None:
+        return None
+    return TrainingPlan(
+        task=data["task"],
+        text_field=data["text_field"],
+        label_field=data["label_field"],
+        epochs=data.get("epochs", 2),
+        batch_size=data.get("batch_size", 16),
+        learning_rate=float(data.get("learning_rate", 5e-5)),
+        max_length=data.get("max_length", 128),
+        validation_share=float(data.get("validation_share", 0.1)),
+        test_share=float(data.get("test_share", 0.2)),
+        seed=data.get("seed", 0),
+    )
+
+
+def _documents(data: dict[str, Any]) -> DocumentFacts:
+    return DocumentFacts(
+        title=data["title"],
+        summary=data["summary"],
+        languages=tuple(data["languages"]),
+        intended_use=tuple(data["intended_use"]),
+        out_of_scope_use=tuple(data["out_of_scope_use"]),
+        limitations=tuple(data["limitations"]),
+        example=data.get("example", ""),
+    )

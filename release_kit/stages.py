@@ -1,0 +1,274 @@
+"""What each stage depends on, whether it is finished, and how it runs: work first, receipt last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from release_kit.errors import UnusableInput
+from release_kit.files import SCHEMAS, TEMPLATES
+from release_kit.licensing.obligations import notice_files
+from release_kit.licensing.policy import load_policy
+from release_kit.progress import Watcher
+from release_kit.project import Project
+from release_kit.receipts import (
+    Receipt,
+    covers,
+    digest_of,
+    outputs_lie_there,
+    read_receipt,
+    still_matches,
+    tool_versions,
+    write_receipt,
+)
+from release_kit.release import RELEASE_FILE, PrivacyPlan, TrainingPlan, Upstream
+
+STAGES = ("redact", "train", "evaluate", "build")
+"""The stages that leave receipts, in their order."""
+
+Receipts = Mapping[str, Receipt]
+"""Stage → receipt."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage made."""
+
+    stage: str
+    output: Path
+    receipt: Receipt
+    skipped: bool
+    """True when the receipt of an earlier run still matched."""
+
+
+def applies(place: Project, stage: str) -> bool:
+    """Tell whether a project has this stage: without data at hand there is nothing to redact."""
+    return stage != "redact" or any(u.is_training_data and u.path for u in place.release.lineage)
+
+
+def finished_before(place: Project, stage: str) -> dict[str, Receipt]:
+    """Return the receipts of the stages before `stage`.
+
+    Each must cover the project as it is now: same inputs and parameters, and what it made still
+    lies there. The tools may have changed; their versions stand in the receipt.
+
+    Raises:
+        UnusableInput: a stage has not been finished, or something has changed since.
+    """
+    receipts: dict[str, Receipt] = {}
+    for earlier in STAGES[: STAGES.index(stage)]:
+        if applies(place, earlier):
+            receipts[earlier] = _proved(place, earlier, receipts)
+    return receipts
+
+
+def run_stage(
+    place: Project,
+    stage: str,
+    receipts: Receipts,
+    output: Path,
+    *,
+    work: Callable[[], Mapping[str, Any]],
+    watcher: Watcher,
+) -> StageResult:
+    """Do the work of a stage, unless its receipt says that nothing has changed.
+
+    `work` writes `output`, whole, and returns what it measured, as JSON values. The receipt is
+    written last, so a stage that was killed starts anew.
+    """
+    planned = _PLANS[stage](place, receipts)
+    path = place.receipt(stage)
+    kept = read_receipt(path)
+    if kept is not None and still_matches(kept, planned, place.out):
+        watcher.say(f"{stage}: nothing has changed since the last run, skipped")
+        return StageResult(stage, output, kept, skipped=True)
+    watcher.say(f"{stage}: at work")
+    # A receipt of the old output must not outlive it.
+    path.unlink(missing_ok=True)
+    results = work()
+    outputs = {output.relative_to(place.out).as_posix(): digest_of(output)}
+    write_receipt(path, replace(planned, outputs=outputs, results=results))
+    # Read back, so that a caller sees the same values, as JSON has them, whether skipped or not.
+    (written,) = kept_receipts(place, stage).values()
+    return StageResult(stage, output, written, skipped=False)
+
+
+def kept_receipts(place: Project, *stages: str) -> dict[str, Receipt]:
+    """Return the receipts of `stages`, or of all, that lie there, whatever they cover."""
+    kept = {stage: read_receipt(place.receipt(stage)) for stage in stages or STAGES}
+    return {stage: receipt for stage, receipt in kept.items() if receipt is not None}
+
+
+def kept_fields(place: Project) -> tuple[str, ...]:
+    """Return the fields that redaction leaves alone: a label that changes is another label."""
+    return (place.release.training.label_field,) if place.release.training else ()
+
+
+def privacy_plan(place: Project) -> PrivacyPlan:
+    """Return what redaction removes.
+
+    Raises:
+        UnusableInput: release.yaml does not say.
+    """
+    if place.release.privacy is None:
+        raise UnusableInput(
+            f"{place.release.file} has no privacy section, so nothing says what to remove",
+            hint="Add privacy with spacy_pipeline and entities; `release-kit init` shows one.",
+        )
+    return place.release.privacy
+
+
+def training_plan(place: Project) -> TrainingPlan:
+    """Return how to train.
+
+    Raises:
+        UnusableInput: release.yaml does not say.
+    """
+    if place.release.training is None:
+        raise UnusableInput(
+            f"{place.release.file} has no training section, so nothing says what to learn",
+            hint="Add training with task, text_field and label_field.",
+        )
+    return place.release.training
+
+
+def datasets(place: Project) -> tuple[Upstream, ...]:
+    """Return the datasets that are redacted and trained on.
+
+    Raises:
+        UnusableInput: there is none with a path.
+    """
+    found = tuple(u for u in place.release.lineage if u.is_training_data and u.path)
+    if not found:
+        raise UnusableInput(
+            f"no dataset to train on in {place.release.file} has a path",
+            hint="Write path (relative to release.yaml) at a dataset of the lineage.",
+        )
+    return found
+
+
+def base_model(place: Project) -> Upstream:
+    """Return the model that training starts from.
+
+    Raises:
+        UnusableInput: not exactly one base model has a path.
+    """
+    bases = [base for base in place.release.upstreams("base_model") if base.path is not None]
+    if len(bases) != 1:
+        raise UnusableInput(
+            f"{place.release.file} has {len(bases)} base models with a path; training needs one",
+            hint="Write path (a local folder) at exactly one of lineage.base_models.",
+        )
+    return bases[0]
+
+
+def path_of(upstream: Upstream) -> Path:
+    """Return where an upstream lies.
+
+    Raises:
+        UnusableInput: there is nothing.
+    """
+    if upstream.path is None or not upstream.path.exists():
+        raise UnusableInput(
+            f"{upstream.id}: there is nothing at {upstream.path}",
+            hint="Correct its path in release.yaml; it is relative to that file.",
+        )
+    return upstream.path
+
+
+def _proved(place: Project, stage: str, receipts: Receipts) -> Receipt:
+    receipt = read_receipt(place.receipt(stage))
+    if receipt is None:
+        raise UnusableInput(
+            f"the stage {stage} has not been finished in {place.root}",
+            hint=f"Run `release-kit {stage}` first, or `release-kit run` for all of them.",
+        )
+    again = f"Run `release-kit {stage}` again, or `release-kit run` for all of them."
+    if not covers(receipt, _PLANS[stage](place, receipts)):
+        raise UnusableInput(
+            f"what the stage {stage} read, or what release.yaml tells it to do, has changed since",
+            hint=again,
+        )
+    if not outputs_lie_there(receipt, place.out):
+        made = ", ".join(str(place.out / path) for path in receipt.outputs)
+        raise UnusableInput(f"{made} is no longer what the stage {stage} made", hint=again)
+    return receipt
+
+
+def _plan(
+    stage: str,
+    inputs: Mapping[str, str],
+    parameters: Mapping[str, Any],
+    packages: Sequence[str],
+) -> Receipt:
+    return Receipt(stage, inputs, parameters, tool_versions(packages), {}, {})
+
+
+def _plan_redact(place: Project, receipts: Receipts) -> Receipt:
+    plan = privacy_plan(place)
+    return _plan(
+        "redact",
+        {dataset.id: digest_of(path_of(dataset)) for dataset in datasets(place)},
+        {"privacy": asdict(plan), "keep": kept_fields(place)},
+        ("presidio-analyzer", "spacy", plan.spacy_pipeline),
+    )
+
+
+def _plan_train(place: Project, receipts: Receipts) -> Receipt:
+    plan, base = training_plan(place), base_model(place)
+    # A license that is put beside the weights later does not ask for another training.
+    weights = digest_of(path_of(base), without=notice_files(base))
+    return _plan(
+        "train",
+        {"base": weights, **_redacted_digests(place, receipts)},
+        {"training": asdict(plan)},
+        ("torch", "transformers", "accelerate", "safetensors"),
+    )
+
+
+def _plan_evaluate(place: Project, receipts: Receipts) -> Receipt:
+    plan = training_plan(place)
+    return _plan(
+        "evaluate",
+        {**receipts["train"].outputs, **_redacted_digests(place, receipts)},
+        {"training": asdict(plan)},
+        ("torch", "transformers", "scikit-learn"),
+    )
+
+
+def _plan_build(place: Project, receipts: Receipts) -> Receipt:
+    release = place.release
+    notices = {
+        f"{upstream.id} {path.name}": digest_of(path)
+        for upstream in release.lineage
+        for path in notice_files(upstream)
+    }
+    return _plan(
+        "build",
+        {
+            RELEASE_FILE: digest_of(release.file),
+            "policy": load_policy(release.policy).digest,
+            "templates": digest_of(TEMPLATES),
+            "schemas": digest_of(SCHEMAS),
+            **{f"receipt {stage}": receipt.digest for stage, receipt in receipts.items()},
+            **notices,
+        },
+        {},
+        ("Jinja2", "ruamel.yaml"),
+    )
+
+
+def _redacted_digests(place: Project, receipts: Receipts) -> dict[str, str]:
+    # `datasets` refuses a project without data, before its redaction is asked for.
+    wanted = [dataset.id for dataset in datasets(place)]
+    return {name: str(receipts["redact"].results[name]["sha256"]) for name in wanted}
+
+
+_PLANS: dict[str, Callable[[Project, Receipts], Receipt]] = {
+    "redact": _plan_redact,
+    "train": _plan_train,
+    "evaluate": _plan_evaluate,
+    "build": _plan_build,
+}

@@ -1,0 +1,264 @@
+"""Fine-tune a base model on records with transformers' Trainer, and save nothing but the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from release_kit.errors import Unfinished, UnusableInput
+from release_kit.files import whole_folder
+from release_kit.progress import SILENT, Watcher
+from release_kit.release import TrainingPlan
+from release_kit.training.models import Loaded, longest_text, need, not_finite, quiet, save_model
+from release_kit.training.splits import SplitSizes, split
+from release_kit.training.tasks import task_of
+
+if TYPE_CHECKING:
+    from release_kit.privacy.records import Record
+
+# numpy takes seeds of 32 bits.
+_SEEDS = 2**32
+
+
+@dataclass(frozen=True)
+class EpochLoss:
+    """How one pass over the training split went. Losses are those of the task."""
+
+    epoch: int
+    """1-based."""
+    training_loss: float
+    """Mean over the epoch's steps, each before its own update and with dropout."""
+    validation_loss: float
+    """Mean over the validation split after the epoch, without dropout."""
+    seconds: float
+    """Training and validation together."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run did; `dataclasses.asdict` of it is JSON."""
+
+    losses: tuple[EpochLoss, ...]
+    """One for each epoch, in order."""
+    labels: tuple[str, ...]
+    """Label i is class i of the model."""
+    sizes: SplitSizes
+    steps: int
+    """Updates of the weights."""
+    parameters: int
+    """Numbers in the model, all of them trained."""
+    new_tensors: tuple[str, ...]
+    """Tensors that the base model did not hold and that started from random numbers."""
+    device: str
+    """cpu, or the name of the accelerator."""
+    seed: int
+    seconds: float
+    """From reading the records to the saved model."""
+
+
+def fit(
+    plan: TrainingPlan,
+    base: Path,
+    records: Sequence[Record],
+    output: Path,
+    watcher: Watcher = SILENT,
+) -> TrainingResult:
+    """Fine-tune the model in `base` on `records` and write it to `output`, whole or not at all.
+
+    AdamW with a learning rate that falls linearly to 0, gradients clipped to norm 1, one device,
+    bfloat16 arithmetic on float32 weights where the GPU has it. `output` is replaced; it gets
+    model.safetensors (float32), config.json and the tokenizer's files. On the same CPU and
+    library versions the same input gives the same bytes; GPUs promise that only roughly.
+
+    Progress goes to `watcher` as "training", counted in steps.
+
+    Raises:
+        UnusableInput: a record, the split, the base model or `output` cannot be used.
+        Unfinished: a package is not installed, the training diverged to NaN or infinity, the
+            memory of the GPU did not suffice, or `output` cannot be written.
+    """
+    started = time.monotonic()
+    need("torch", "transformers", "accelerate", "safetensors")
+    task = task_of(plan.task)
+    splits = split(task.read(plan, records), plan)
+    _check_output(base, output)
+
+    from transformers import set_seed
+
+    with quiet():
+        # Before loading, since loading draws the numbers of the new head.
+        set_seed(plan.seed % _SEEDS)
+        loaded = task.load_base(base, splits.labels)
+        longest = longest_text(loaded)
+        if longest is not None and plan.max_length > longest:
+            raise UnusableInput(
+                f"max_length {plan.max_length} is more than the {longest} tokens that {base} reads",
+                hint="lower training.max_length in release.yaml",
+            )
+        sizes = splits.sizes
+        watcher.say(
+            f"{sizes.train} records train, {sizes.validation} validate,"
+            f" {sizes.test} are held out for the evaluation"
+        )
+        train = task.encode(loaded, splits.train, plan.max_length)
+        validation = task.encode(loaded, splits.validation, plan.max_length)
+        losses, steps, device = _train(plan, loaded, train, validation, watcher)
+        _check_finite(loaded, losses)
+        _save(loaded, output)
+
+    return TrainingResult(
+        losses=losses,
+        labels=loaded.labels,
+        sizes=sizes,
+        steps=steps,
+        parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
+        new_tensors=loaded.new_tensors,
+        device=device,
+        seed=plan.seed,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _check_output(base: Path, output: Path) -> None:
+    """Refuse, before hours of training, an `output` that cannot or must not be replaced."""
+    if output.exists() and not output.is_dir():
+        raise UnusableInput(f"{output}: is not a folder, so no model can be written there")
+    if base.resolve().is_relative_to(output.resolve()):
+        raise UnusableInput(f"{output}: holds the base model, which would be overwritten")
+
+
+def _train(
+    plan: TrainingPlan,
+    loaded: Loaded,
+    train: list[dict[str, Any]],
+    validation: list[dict[str, Any]],
+    watcher: Watcher,
+) -> tuple[tuple[EpochLoss, ...], int, str]:
+    """Train the model in place; return the losses, the number of steps and the device."""
+    import torch
+    from transformers import DataCollatorWithPadding, PrinterCallback, Trainer
+
+    recorder = _recorder(watcher)
+    use_cache = getattr(loaded.model.config, "use_cache", None)
+    # The Trainer insists on a folder even when it has nothing to write.
+    with tempfile.TemporaryDirectory(prefix="release-kit-") as scratch:
+        trainer = Trainer(
+            model=loaded.model,
+            args=_arguments(plan, Path(scratch)),
+            data_collator=DataCollatorWithPadding(loaded.tokenizer),
+            train_dataset=train,
+            eval_dataset=validation,
+            processing_class=loaded.tokenizer,
+            callbacks=[recorder],
+        )
+        trainer.remove_callback(PrinterCallback)
+        try:
+            outcome = trainer.train()
+        except torch.OutOfMemoryError as error:
+            raise Unfinished(
+                "the training needs more memory than the GPU has",
+                hint="lower training.batch_size or training.max_length in release.yaml",
+            ) from error
+    if use_cache is not None:
+        loaded.model.config.use_cache = use_cache  # the Trainer turns it off for good
+    kind = trainer.args.device.type
+    device = torch.cuda.get_device_name() if kind == "cuda" else str(kind)
+    return tuple(recorder.losses), int(outcome.global_step), device
+
+
+def _arguments(plan: TrainingPlan, scratch: Path) -> Any:
+    import torch
+    from transformers import TrainingArguments
+
+    cuda = torch.cuda.is_available()
+    grouping: dict[str, Any] = {"train_sampling_strategy": "group_by_length"}
+    if "train_sampling_strategy" not in {f.name for f in dataclasses.fields(TrainingArguments)}:
+        grouping = {"group_by_length": True}  # its name in transformers 5.0
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        num_train_epochs=plan.epochs,
+        per_device_train_batch_size=plan.batch_size,
+        per_device_eval_batch_size=plan.batch_size,
+        learning_rate=plan.learning_rate,
+        bf16=cuda and torch.cuda.is_bf16_supported(including_emulation=False),
+        seed=plan.seed % _SEEDS,
+        logging_strategy="epoch",
+        # A filtered loss would hide that the training diverged.
+        logging_nan_inf_filter=False,
+        eval_strategy="epoch",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=cuda,
+        **grouping,
+    )
+    # With several GPUs in sight the Trainer would multiply the batch size by their number.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
+
+
+def _recorder(watcher: Watcher) -> Any:
+    """Return a Trainer callback that keeps the losses of each epoch and reports the steps."""
+    from transformers import TrainerCallback
+
+    class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+        def __init__(self) -> None:
+            self.losses: list[EpochLoss] = []
+            self.training_loss = math.nan
+            self.started = time.monotonic()
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.started = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            watcher.step("training", state.global_step, state.max_steps)
+
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any
+        ) -> None:
+            # The Trainer logs the training loss of an epoch before it evaluates.
+            self.training_loss = float((logs or {}).get("loss", self.training_loss))
+
+        def on_evaluate(
+            self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any
+        ) -> None:
+            self.losses.append(
+                EpochLoss(
+                    epoch=len(self.losses) + 1,
+                    training_loss=self.training_loss,
+                    validation_loss=float(metrics["eval_loss"]),
+                    seconds=time.monotonic() - self.started,
+                )
+            )
+
+    return Recorder()
+
+
+def _check_finite(loaded: Loaded, losses: Sequence[EpochLoss]) -> None:
+    broken = not_finite(loaded.model)
+    finite = all(
+        math.isfinite(loss.training_loss) and math.isfinite(loss.validation_loss) for loss in losses
+    )
+    if broken or not finite:
+        where = f"{len(broken)} tensors of the model" if broken else "the loss"
+        raise Unfinished(
+            f"the training diverged: {where} became NaN or infinite, and nothing was saved",
+            hint="lower training.learning_rate in release.yaml",
+        )
+
+
+def _save(loaded: Loaded, output: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        with whole_folder(output) as folder:
+            save_model(loaded, folder)
+    except (OSError, SafetensorError) as error:
+        raise Unfinished(f"{output}: the model cannot be written: {error}") from error

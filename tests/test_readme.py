@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import release_kit
+from release_kit.cli import cli
+from tests.readme import README, with_generated
+
+ROOT = README.parent
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert with_generated(text) == text, "run `make readme`"
+
+
+def test_every_command_is_a_function_and_is_told() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert sorted(cli.commands) == sorted(release_kit.__all__)
+    for name in cli.commands:
+        assert callable(getattr(release_kit, name))
+        assert f"release-kit {name}" in text, f"README.md does not show `release-kit {name}`"
+
+
+def test_every_option_and_argument_is_explained() -> None:
+    for name, command in cli.commands.items():
+        assert command.help, name
+        for parameter in command.params:
+            explained = getattr(parameter, "help", "") or (
+                parameter.name and parameter.human_readable_name.strip("[]") in command.help
+            )
+            assert explained, f"{name} {parameter.name}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_paths_that_the_pages_name_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:release_kit|policies|templates|schemas|tests)/[\w./*<>-]*)`", text)
+    assert named
+    for path in named:
+        if "<" in path:
+            continue
+        assert list(ROOT.glob(path.rstrip("/"))), f"{page} names {path}"
+
+
+def test_targets_that_the_pages_name_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"`make (\w+)`", (ROOT / page).read_text(encoding="utf-8")):
+            assert f"\n{target}:" in makefile, f"{page} names make {target}"
+
+
+def test_ci_runs_the_readme_test_command_and_nothing_else() -> None:
+    lines = Path(ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if line and not line.startswith(("#", "set ", "cd "))]
+    assert commands == ["make test"]

