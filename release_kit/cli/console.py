@@ -29,7 +29,7 @@ class TerminalWatcher:
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(line, markup=False, highlight=False)
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
