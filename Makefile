@@ -17,7 +17,7 @@ check: $(READY)  ## what to run before each commit
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 readme: $(READY)  ## write the generated parts of README.md anew
 	$(BIN)/python -m tests.readme
