@@ -57,6 +57,8 @@ class TrainingResult:
     """Tensors that the base model did not hold and that started from random numbers."""
     device: str
     """cpu, or the name of the accelerator."""
+    threads: int
+    """CPU threads that added up; on a CPU another number gives other last bits."""
     seed: int
     seconds: float
     """From reading the records to the saved model."""
@@ -73,8 +75,9 @@ def fit(
 
     AdamW with a learning rate that falls linearly to 0, gradients clipped to norm 1, one device,
     bfloat16 arithmetic on float32 weights where the GPU has it. `output` is replaced; it gets
-    model.safetensors (float32), config.json and the tokenizer's files. On the same CPU and
-    library versions the same input gives the same bytes; GPUs promise that only roughly.
+    model.safetensors (float32), config.json and the tokenizer's files. On the same CPU, with the
+    same number of threads and the same libraries, the same input gives the same bytes; GPUs
+    promise that only roughly.
 
     Progress goes to `watcher` as "training", counted in steps.
 
@@ -89,6 +92,7 @@ def fit(
     splits = split(task.read(plan, records), plan)
     _check_output(base, output)
 
+    import torch
     from transformers import set_seed
 
     with quiet():
@@ -120,6 +124,7 @@ def fit(
         parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
         new_tensors=loaded.new_tensors,
         device=device,
+        threads=torch.get_num_threads(),
         seed=plan.seed,
         seconds=time.monotonic() - started,
     )
