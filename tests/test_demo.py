@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from release_kit.demonstration import _ALLOWED, _REFUSED
+from release_kit.cli.demo import _ROWS
+from release_kit.demonstration import _ALLOWED, _REFUSED, ROWS
 
 
 def demo(folder: Path, rows: int = 240) -> subprocess.CompletedProcess[str]:
@@ -19,6 +20,10 @@ def demo(folder: Path, rows: int = 240) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_the_command_and_the_function_use_the_same_number_of_notices() -> None:
+    assert _ROWS == ROWS
 
 
 def test_the_refused_project_differs_in_one_line() -> None:

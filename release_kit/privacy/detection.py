@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any, NamedTuple
 
 from release_kit.errors import Unfinished, UnusableInput
@@ -240,11 +241,20 @@ def load_detector(
     )
 
 
+def is_installed(spacy_pipeline: str) -> bool:
+    """Tell whether a spaCy pipeline is there as a package, without loading anything."""
+    try:
+        metadata.distribution(spacy_pipeline)
+    except (metadata.PackageNotFoundError, ValueError):
+        return False
+    return True
+
+
 def _pipeline(name: str, language: str) -> Any:
     """Load an installed spaCy pipeline without the components that presidio does not need."""
     import spacy
 
-    if not spacy.util.is_package(name):
+    if not is_installed(name):
         raise UnusableInput(
             f"the spaCy pipeline '{name}' is not installed",
             # No `pip install NAME`: under many pipelines' names PyPI has a stranger's placeholder.

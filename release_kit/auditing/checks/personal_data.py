@@ -9,13 +9,12 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from importlib import metadata
 
 from release_kit.auditing.candidate import Candidate
 from release_kit.auditing.checks.check import Check, Outcome
 from release_kit.auditing.findings import Finding, NotExamined, Rule, Severity
 from release_kit.licensing.policy import Policy, Scope
-from release_kit.privacy.detection import Match, load_detector
+from release_kit.privacy.detection import Match, is_installed, load_detector
 
 FOUND = Rule(
     "personal-data",
@@ -80,15 +79,7 @@ def _pipeline(candidate: Candidate) -> str:
     if release and release.privacy:
         return release.privacy.spacy_pipeline
     named = candidate.policy.personal_data_pipelines
-    return next((pipeline for pipeline in named if _is_installed(pipeline)), named[0])
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        metadata.distribution(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return next((pipeline for pipeline in named if is_installed(pipeline)), named[0])
 
 
 def _scope(policy: Policy, path: str) -> Scope | None:
