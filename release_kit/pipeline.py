@@ -22,9 +22,9 @@ from release_kit.documents.terms import write_terms
 from release_kit.errors import UnusableInput
 from release_kit.files import TEMPLATES, json_bytes, whole_folder, write_atomic
 from release_kit.formats.json import render_json
-from release_kit.licensing.obligations import CARD, obligations
+from release_kit.licensing.judgement import judge
 from release_kit.licensing.policy import BASELINE, load_policy
-from release_kit.licensing.verdicts import decide
+from release_kit.licensing.proofs import CARD
 from release_kit.progress import SILENT, Watcher
 from release_kit.project import Project, is_project, open_project
 from release_kit.publishing.hub import connect
@@ -125,15 +125,15 @@ def build(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
     """
     place = open_project(project)
     release, receipts = place.release, finished_before(place, "build")
-    owed = obligations(release, load_policy(release.policy))
+    judgement = judge(release, load_policy(release.policy_source))
 
     def work() -> Mapping[str, Any]:
         with whole_folder(place.bundle) as staging:
             for file in sorted(place.model.iterdir()):
                 shutil.copyfile(file, staging / file.name)
             write_atomic(staging / ".gitattributes", gitattributes(staging))
-            write_terms(release, owed, staging)
-            write_atomic(staging / CARD, model_card(release, owed, receipts).encode())
+            write_terms(judgement, staging)
+            write_atomic(staging / CARD, model_card(judgement, receipts).encode())
             manifest = write_manifest(staging, repo_id=release.repo_id, version=release.version)
         return {"manifest_digest": manifest.digest, "files": len(manifest.files)}
 
@@ -172,9 +172,10 @@ def run(project: Path | str, watcher: Watcher = SILENT) -> tuple[tuple[StageResu
     A license that the policy denies is told before the work starts, since the audit will block.
     """
     place = open_project(project)
-    for decision in decide(place.release, load_policy(place.release.policy)):
+    judgement = judge(place.release, load_policy(place.release.policy_source))
+    for decision in judgement.decisions:
         if decision.decide == "deny":
-            subject = decision.upstream.id if decision.upstream else place.release.repo_id
+            subject = decision.part.upstream.id if decision.part else place.release.repo_id
             watcher.say(f"license: the audit will block {subject}: {decision.because}")
     work: dict[str, Callable[[Path | str, Watcher], StageResult]] = {
         "redact": redact,
@@ -242,7 +243,7 @@ def verify(
 
 
 def init(folder: Path | str) -> tuple[tuple[Path, bool], ...]:
-    """Write release.yaml, a policy to edit and a GitHub workflow.
+    """Write release.yaml, a policy to edit with its tests, and a GitHub workflow.
 
     Returns each path and whether it was written; what existed is left alone.
     """
@@ -250,6 +251,7 @@ def init(folder: Path | str) -> tuple[tuple[Path, bool], ...]:
     shipped = {
         folder / RELEASE_FILE: TEMPLATES / "project" / RELEASE_FILE,
         folder / "policy.yaml": BASELINE,
+        folder / "tests" / "policy.yaml": BASELINE.parent / "tests" / BASELINE.name,
         folder / ".github" / "workflows" / "release-audit.yml": TEMPLATES
         / "project"
         / "release-audit.yml",

@@ -6,6 +6,8 @@ in the file.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,26 @@ from release_kit.strict_yaml import Document, Position, read_yaml
 
 RELEASE_FILE = "release.yaml"
 
-# Where a role stands in release.yaml, and the relations it can have; the first is the usual one.
-_ROLES = {
-    "base_models": ("base_model", ("weights-derived", "adapter-delta")),
-    "adapters": ("adapter", ("adapter-delta", "weights-derived")),
+ROLES = {
+    "base_models": ("base_model", ("weights-derived", "adapter-delta", "weights-shipped")),
+    "adapters": ("adapter", ("adapter-delta", "weights-derived", "weights-shipped")),
     "datasets": ("dataset", ("trained-on-data", "data-shipped", "tool-only")),
     "generators": ("generator", ("trained-on-outputs", "tool-only")),
     "code": ("code", ("tool-only", "data-shipped")),
 }
+"""Where a role stands in release.yaml → the role and its relations; the first is the usual one."""
 _READ_IN_TRAINING = ("trained-on-data", "data-shipped")
+
+
+@dataclass(frozen=True)
+class Act:
+    """What somebody did because a license asks for it, and no file can show."""
+
+    kind: str
+    """The condition that it meets."""
+    by: str
+    on: str
+    evidence: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class Upstream:
     relation: str
     """Its relation to what is distributed, for example weights-derived."""
     license: str
-    """The declared license id, as the Hub spells it."""
+    """The license as release.yaml spells it."""
     source: str
     path: Path | None
     """Where it lies on this machine; None when it is not at hand."""
@@ -45,6 +58,13 @@ class Upstream:
     changes: str
     position: Position
     """(line, column) of its entry in release.yaml."""
+    made_from: tuple[str, ...] = ()
+    """The ids of the entries it was itself made from."""
+    generated_by: tuple[str, ...] = ()
+    """The ids of the entries that generated it."""
+    acts: tuple[Act, ...] = ()
+    modalities: tuple[str, ...] = ()
+    """Empty when the file does not say."""
 
     @property
     def is_training_data(self) -> bool:
@@ -64,8 +84,12 @@ class Organization:
     name: str
     kind: str
     contact: str
-    monthly_active_users: int | None
-    """None when the file does not say."""
+    monthly_active_users: int | None = None
+    """None when the file does not say, as in the fields below."""
+    annual_revenue_usd: int | None = None
+    monthly_revenue_usd: int | None = None
+    seat: str = ""
+    """The country of the principal place of business, ISO 3166; empty when nobody says."""
 
 
 @dataclass(frozen=True)
@@ -126,14 +150,22 @@ class Release:
     privacy: PrivacyPlan | None
     training: TrainingPlan | None
     documents: DocumentFacts
-    policy: Path | None
-    """The policy file that the release names; None means the shipped baseline."""
+    policy: str
+    """The policy that the release names, a file beside it or a shipped one; empty for none."""
     license_position: Position
+    modalities: tuple[str, ...] = ()
+    """Empty when the file does not say."""
 
     @property
     def model_name(self) -> str:
         """The part of the repo id that names the model."""
         return self.repo_id.split("/", 1)[1]
+
+    @property
+    def policy_source(self) -> str | Path:
+        """The policy file beside release.yaml, else the name as it stands; empty for none."""
+        beside = self.file.parent / self.policy
+        return beside if self.policy and beside.is_file() else self.policy
 
     @property
     def tag(self) -> str:
@@ -168,13 +200,17 @@ def read_release(path: Path) -> Release:
             kind=organization["kind"],
             contact=organization.get("contact", ""),
             monthly_active_users=organization.get("monthly_active_users"),
+            annual_revenue_usd=organization.get("annual_revenue_usd"),
+            monthly_revenue_usd=organization.get("monthly_revenue_usd"),
+            seat=organization.get("seat", ""),
         ),
         lineage=_lineage(document, file.resolve().parent),
         privacy=_privacy(data.get("privacy")),
         training=_training(data.get("training")),
         documents=_documents(data["documents"]),
-        policy=file.resolve().parent / data["policy"] if "policy" in data else None,
+        policy=data.get("policy", ""),
         license_position=document.locate(("release", "license")),
+        modalities=tuple(release.get("modalities", ())),
     )
 
 
@@ -188,39 +224,72 @@ def _shown(file: Path) -> str:
 def _lineage(document: Document, folder: Path) -> tuple[Upstream, ...]:
     found: list[Upstream] = []
     wrong: list[Problem] = []
-    for key, (role, relations) in _ROLES.items():
+    by_slug: dict[str, list[Upstream]] = {}
+    for key, (role, relations) in ROLES.items():
         for index, item in enumerate(document.data["lineage"].get(key, [])):
-            position = document.locate(("lineage", key, index))
-            upstream = Upstream(
-                id=item["id"],
-                role=role,
-                relation=item.get("relation", relations[0]),
-                license=item["license"],
-                source=item["source"],
-                path=folder / item["path"] if "path" in item else None,
-                revision=item.get("revision", ""),
-                attribution=item.get("attribution", ""),
-                changes=item.get("changes", ""),
-                position=position,
-            )
+            place = ("lineage", key, index)
+            upstream = _upstream(item, role, relations[0], folder, document.locate(place))
             if upstream.relation not in relations:
                 message = f"a {role} is not {upstream.relation}"
                 hint = f"known for it: {', '.join(relations)}"
-                place = document.locate(("lineage", key, index, "relation"))
-                wrong.append(Problem(document.path, *place, message, hint))
-            if any(_clash(upstream, other) for other in found):
+                position = document.locate((*place, "relation"))
+                wrong.append(Problem(document.path, *position, message, hint))
+            same_slug = by_slug.setdefault(upstream.slug, [])
+            if any(_clash(upstream, other) for other in same_slug):
                 message = f"{upstream.id} is listed twice, or has the same folder as another"
-                wrong.append(Problem(document.path, *position, message))
+                wrong.append(Problem(document.path, *upstream.position, message))
+            same_slug.append(upstream)
             found.append(upstream)
+    wrong += _loose_ends(document, {upstream.id for upstream in found})
     if wrong:
-        raise UnusableInput(f"{document.path} cannot be used", problems=wrong)
+        raise UnusableInput(f"{document.path} cannot be used", problems=sorted(wrong))
     return tuple(found)
+
+
+def _upstream(
+    item: Mapping[str, Any], role: str, relation: str, folder: Path, position: Position
+) -> Upstream:
+    return Upstream(
+        id=item["id"],
+        role=role,
+        relation=item.get("relation", relation),
+        license=item["license"],
+        source=item["source"],
+        path=folder / item["path"] if "path" in item else None,
+        revision=item.get("revision", ""),
+        attribution=item.get("attribution", ""),
+        changes=item.get("changes", ""),
+        position=position,
+        made_from=tuple(item.get("made_from", ())),
+        generated_by=tuple(item.get("generated_by", ())),
+        acts=tuple(Act(**act) for act in item.get("acts", ())),
+        modalities=tuple(item.get("modalities", ())),
+    )
+
+
+def _loose_ends(document: Document, known: set[str]) -> Iterator[Problem]:
+    """Yield what the lineage names without listing it: it must be closed to be judged."""
+    for key in ROLES:
+        for index, item in enumerate(document.data["lineage"].get(key, [])):
+            for field in ("made_from", "generated_by"):
+                for number, name in enumerate(item.get(field, ())):
+                    if name in known:
+                        continue
+                    position = document.locate(("lineage", key, index, field, number))
+                    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
+                    hint = (
+                        f"did you mean '{close[0]}'?"
+                        if close
+                        else f"list {name} in the lineage, with its own license and source"
+                    )
+                    message = f"{item['id']} comes from {name}, which the lineage does not list"
+                    yield Problem(document.path, *position, message, hint)
 
 
 def _clash(one: Upstream, other: Upstream) -> bool:
     # The same model may be base and generator; then it is one work under one license.
     same_work = one.id == other.id and (one.license, one.path) == (other.license, other.path)
-    return one.slug == other.slug and (one.role == other.role or not same_work)
+    return one.role == other.role or not same_work
 
 
 def _privacy(data: dict[str, Any] | None) -> PrivacyPlan | None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from release_kit.errors import UnusableInput
 from release_kit.files import SCHEMAS, TEMPLATES
-from release_kit.licensing.obligations import notice_files
 from release_kit.licensing.policy import load_policy
+from release_kit.licensing.proofs import kept_documents, notice_files
 from release_kit.progress import Watcher
 from release_kit.project import Project
 from release_kit.receipts import (
@@ -243,13 +243,13 @@ def _plan_build(place: Project, receipts: Receipts) -> Receipt:
     notices = {
         f"{upstream.id} {path.name}": digest_of(path)
         for upstream in release.lineage
-        for path in notice_files(upstream)
+        for path in (*notice_files(upstream), *kept_documents(upstream))
     }
     return _plan(
         "build",
         {
             RELEASE_FILE: digest_of(release.file),
-            "policy": load_policy(release.policy).digest,
+            "policy": load_policy(release.policy_source).digest,
             "templates": digest_of(TEMPLATES),
             "schemas": digest_of(SCHEMAS),
             **{f"receipt {stage}": receipt.digest for stage, receipt in receipts.items()},

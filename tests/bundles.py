@@ -10,14 +10,16 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import release_kit
 from release_kit.bundle import MANIFEST, write_manifest
-from release_kit.files import POLICIES
-from release_kit.licensing.policy import load_policy
+from release_kit.licensing.licenses import license_text, load_licenses
+from release_kit.licensing.policy import BASELINE, load_policy
+from release_kit.licensing.texts import fingerprint
 from release_kit.project import Project, open_project
 from release_kit.receipts import Receipt, digest_of, read_receipt, write_receipt
 from tests.projects import PIPELINE, edit
@@ -40,7 +42,7 @@ class Case:
     fires: Change
     """After it the audit finds the rule, and no other."""
     silent: Change
-    """Resembles the trouble, but is right: after it the audit finds nothing."""
+    """Resembles the trouble, but is right: after it no finding is left."""
     vouching: tuple[str, ...] = ("build", "train")
     """The stages whose receipts are made to vouch for what the change left."""
 
@@ -75,7 +77,7 @@ def stamp(project: Path, stages: tuple[str, ...] = ("build", "train")) -> None:
 def _built(place: Project, receipt: Receipt) -> Receipt:
     inputs = {
         "release.yaml": digest_of(place.release.file),
-        "policy": load_policy(place.release.policy).digest,
+        "policy": load_policy(place.release.policy_source).digest,
     }
     return replace(
         receipt,
@@ -194,18 +196,270 @@ def _header_like_a_pickle(raw: bytes) -> bytes:
 # license and lineage
 
 
-def llama(project: Path, *, users: str = "\n  monthly_active_users: 12") -> None:
-    """Turn the project into a release on top of Llama 3.1 that meets its conditions; build it."""
+HEARTH_TEXT = """\
+HEARTH COMMUNITY AGREEMENT
+
+1. You may use, change and share the model and what you make from it, under this agreement.
+2. What you share carries a copy of this agreement and shows the words "Warmed by Hearth".
+3. The name of a model made from it begins with Hearth.
+4. Whoever has more than one million monthly users needs another agreement.
+"""
+"""The text of a license that nobody else has."""
+
+SALTMARSH_TEXT = """\
+SALTMARSH MODEL AGREEMENT
+
+1. Use, change and share the model and what you make from it as you like.
+2. Put no further restrictions on anybody who receives what you made from it.
+"""
+
+_WHOLE: dict[str, str] = {"verdict": "granted", "section": "1"}
+HEARTH_CONDITIONS: tuple[dict[str, str], ...] = (
+    {"kind": "include-license-copy", "section": "2", "fact": "A copy of the agreement goes along."},
+    {
+        "kind": "display-statement",
+        "section": "2",
+        "fact": "The words are shown.",
+        "prescribed_text": "Warmed by Hearth",
+    },
+    {
+        "kind": "name-prefix",
+        "section": "3",
+        "fact": "The name begins with the word.",
+        "prescribed_text": "Hearth",
+    },
+)
+_HEARTH_LIMIT = {
+    "kind": "threshold-users",
+    "section": "4",
+    "fact": "Above it another agreement is needed.",
+    "threshold": 1_000_000,
+}
+_PASSED_ON = {
+    "kind": "pass-on-use-restrictions",
+    "section": "1",
+    "fact": "They bind all who receive it.",
+    "url": "https://example.org/hearth/use",
+}
+_NO_MORE = {
+    "kind": "no-additional-restrictions",
+    "section": "2",
+    "fact": "No further restrictions are put on anybody.",
+}
+
+
+def own_policy(project: Path) -> Path:
+    """Give the project a copy of the baseline as its own policy, with somebody who may approve."""
+    path = project / "policy.yaml"
+    if not path.exists():
+        path.write_text(BASELINE.read_text(encoding="utf-8"), encoding="utf-8")
+        edit(path, "approvers: []", "approvers: [Ada Counsel]")
+        with (project / "release.yaml").open("a", encoding="utf-8") as stream:
+            stream.write("policy: policy.yaml\n")
+    return path
+
+
+def own_license(project: Path, id: str, text: str, **said: object) -> None:
+    """Add a license with its text to the folder of licenses that the project's policy names."""
+    policy, folder = own_policy(project), project / "licenses"
+    if not folder.exists():
+        folder.mkdir()
+        edit(policy, "\nowner: legal\n", "\nowner: legal\nlicenses: licenses\n")
+    (folder / f"{id}.txt").write_text(text, encoding="utf-8")
+    actions = ("commercial-use", "modify", "distribute", "distribute-derivatives", "train-models")
+    content = {
+        "id": id,
+        "spdx_id": None,
+        "name": text.splitlines()[0].title(),
+        "version": "1",
+        "url": f"https://example.org/{id}",
+        "kind": "license",
+        "applies_to": ["model", "dataset"],
+        "permissions": dict.fromkeys(actions, _WHOLE),
+        "limitations": [],
+        "texts": [{**asdict(fingerprint(text)), "file": f"{id}.txt"}],
+        "source": f"https://example.org/{id}",
+        "verified_at": "2026-11-23",
+        "unverified": False,
+        **said,
+    }
+    # Whatever is JSON is YAML as well.
+    (folder / f"{id}.yaml").write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def hearth(
+    project: Path,
+    *,
+    users: str = "\n  monthly_active_users: 12",
+    conditions: tuple[dict[str, str], ...] = HEARTH_CONDITIONS,
+) -> None:
+    """Turn the project into a release under an agreement that travels, all met; build it."""
+    own_license(
+        project,
+        "hearth",
+        HEARTH_TEXT,
+        downstream_license={"value": "terms-travel", "section": "1"},
+        conditions=conditions,
+        limitations=[_HEARTH_LIMIT],
+    )
     _release(
         project,
-        ("repo_id: acme/topics", "repo_id: acme/Llama-topics"),
-        ('version: "1.0.0"\n  license: apache-2.0', 'version: "1.0.0"\n  license: llama3.1'),
-        ("tiny-bert\n      license: apache-2.0", "tiny-bert\n      license: llama3.1"),
+        ("repo_id: acme/topics", "repo_id: acme/Hearth-topics"),
+        ("title: Topic Classifier", "title: Hearth Topic Classifier"),
+        ('version: "1.0.0"\n  license: apache-2.0', 'version: "1.0.0"\n  license: hearth'),
+        ("tiny-bert\n      license: apache-2.0", "tiny-bert\n      license: hearth"),
         ("kind: company", f"kind: company{users}"),
     )
-    text = "LLAMA 3.1 COMMUNITY\n  LICENSE AGREEMENT\n\nThe rest of the agreement.\n"
-    (project / "base" / "LICENSE").write_text(text, encoding="utf-8")
+    (project / "base" / "LICENSE").write_text(HEARTH_TEXT, encoding="utf-8")
     release_kit.build(project)
+
+
+def _base_file(name: str, content: str) -> Change:
+    """Put a file beside the base's weights, and build where a build copies it."""
+
+    def change(project: Path) -> None:
+        (project / "base" / name).write_text(content, encoding="utf-8")
+        if name == "LICENSE":
+            release_kit.build(project)
+
+    return change
+
+
+def _base_license(word: str) -> Change:
+    def change(project: Path) -> None:
+        _release(
+            project, ("tiny-bert\n      license: apache-2.0", f"tiny-bert\n      license: {word}")
+        )
+        release_kit.build(project)
+
+    return change
+
+
+def _base_license_text(change: Callable[[bytes], bytes]) -> Change:
+    def put(project: Path) -> None:
+        text = license_text(load_licenses()["apache-2.0"])
+        assert text
+        _base_file("LICENSE", change(text.encode()).decode())(project)
+
+    return put
+
+
+def _concluded(word: str) -> Change:
+    def change(project: Path) -> None:
+        _base_license_text(bytes)(project)
+        _base_license(word)(project)
+
+    return change
+
+
+def upstream(project: Path, section: str, **said: str) -> None:
+    """Add an entry to the lineage: the last base model, or the only one of a new section."""
+    lines = [f"      {key}: {value}" for key, value in said.items()]
+    lines[0] = lines[0].replace("      ", "    - ", 1)
+    entry = "\n".join(lines) + "\n"
+    if section == "base_models":
+        _release(project, ("  datasets:\n", f"{entry}  datasets:\n"))
+    else:
+        _release(project, ("privacy:\n", f"  {section}:\n{entry}privacy:\n"))
+
+
+def _generated(license: str) -> Change:
+    def change(project: Path) -> None:
+        upstream(
+            project,
+            "generators",
+            id="openai-community/gpt2",
+            license=license,
+            source="https://huggingface.co/openai-community/gpt2",
+        )
+        release_kit.build(project)
+
+    return change
+
+
+_MADE_FROM_OLDER = "---\nlicense: apache-2.0\nbase_model: acme/older-bert\n---\n# Tiny BERT\n"
+
+
+def _older_base_listed(project: Path) -> None:
+    upstream(
+        project,
+        "base_models",
+        id="acme/older-bert",
+        license="apache-2.0",
+        source="https://example.org/older-bert",
+        attribution="Older BERT, copyright Acme.",
+        changes="It was made smaller.",
+    )
+    release_kit.build(project)
+    _base_file("README.md", _MADE_FROM_OLDER)(project)
+
+
+def _conflict(**scope: str) -> Change:
+    """Let one license ban the restrictions that another one wants to be passed on."""
+
+    def change(project: Path) -> None:
+        own_license(
+            project,
+            "saltmarsh",
+            SALTMARSH_TEXT,
+            downstream_license={"value": "own-terms-allowed", "section": "1"},
+            conditions=[_NO_MORE | scope],
+        )
+        upstream(
+            project,
+            "base_models",
+            id="acme/tides",
+            license="saltmarsh",
+            source="https://example.org/tides",
+        )
+        hearth(project, conditions=(*HEARTH_CONDITIONS, _PASSED_ON))
+
+    return change
+
+
+# waivers
+
+
+def waiver(project: Path, rule: str, *, since: int = -1, until: int = 30, **more: str) -> None:
+    """Let the project's policy waive something, from and until so many days from today."""
+    said = {
+        "id": f"waiver-{rule.replace('/', '-')}",
+        "rule": rule,
+        "release": "acme/topics@1.0.0",
+        "owner": "Release Team",
+        "approver": "Ada Counsel",
+        "reason": "licensor-consented",
+        "because": "The licensor agreed in writing.",
+        "evidence": "ticket LEGAL-7",
+        "created": day(since),
+        "expires": day(until),
+        **more,
+    }
+    policy = own_policy(project)
+    text = policy.read_text(encoding="utf-8").replace("  granted: []\n", "  granted:\n")
+    policy.write_text(text, encoding="utf-8")
+    edit(policy, "  granted:\n", f"  granted:\n    - {json.dumps(said)}\n")
+
+
+def day(distance: int) -> str:
+    """Return the day so many days from today."""
+    return (date.today() + timedelta(distance)).isoformat()
+
+
+CONTRADICTION = "---\nlicense: mit\n---\n# Tiny BERT\n"
+"""A card of the base that contradicts what release.yaml says."""
+
+
+def _waived(rule: str = "license-contradiction", **said: Any) -> Change:
+    def change(project: Path) -> None:
+        waiver(project, rule, **{"upstream": "acme/tiny-bert", **said})
+
+    return change
+
+
+def _needed(project: Path) -> None:
+    _base_file("README.md", CONTRADICTION)(project)
+    _waived()(project)
 
 
 def _noncommercial_dataset(project: Path) -> None:
@@ -284,10 +538,7 @@ def _still_found(counts: dict[str, int]) -> Change:
 def _pipeline_that_nobody_needs(project: Path) -> None:
     """Name a pipeline that is not installed beside a policy that looks for no names."""
     _missing_pipeline(project)
-    policy = (POLICIES / "baseline.yaml").read_text(encoding="utf-8")
-    (project / "policy.yaml").write_text(policy, encoding="utf-8")
-    edit(project / "policy.yaml", "[PERSON, EMAIL_ADDRESS,", "[EMAIL_ADDRESS,")
-    _release(project, ("privacy:", "policy: policy.yaml\nprivacy:"))
+    edit(own_policy(project), "[PERSON, EMAIL_ADDRESS,", "[EMAIL_ADDRESS,")
 
 
 def _missing_pipeline(project: Path) -> None:
@@ -338,7 +589,33 @@ CASES: dict[str, Case] = {
     ),
     "lineage-undeclared": Case(_bare_folder, _made_from_nothing),
     "license-denied": Case(_denied, _noncommercial_throughout),
-    "license-review": Case(lambda project: llama(project, users=""), llama),
+    "lineage-incomplete": Case(_base_file("README.md", _MADE_FROM_OLDER), _older_base_listed),
+    "license-contradiction": Case(
+        _base_file("README.md", CONTRADICTION),
+        _base_file("README.md", CONTRADICTION.replace("mit", "Apache License, Version 2.0")),
+    ),
+    "license-text-altered": Case(
+        _base_license_text(lambda text: text + b"\nNo use in kitchens.\n"),
+        _base_license_text(_rewrapped),
+    ),
+    "license-unreadable": Case(
+        _base_file("adapter_config.json", '{"base_model_name_or_path": "acme/tiny-bert"'),
+        _base_file("adapter_config.json", '{"base_model_name_or_path": "acme/tiny-bert"}'),
+    ),
+    "license-spelling": Case(_base_license("Apache 2.0"), _base_license("'apache-2.0'")),
+    "license-concluded": Case(_concluded("unknown"), _concluded("apache-2.0")),
+    "license-from-table": Case(_generated("unknown"), _generated("mit")),
+    "license-conflict": Case(_conflict(), _conflict(scope="licensed-material")),
+    "waiver-expired": Case(
+        _waived(since=-30, until=-1),
+        _waived(since=-30, until=-1, release="acme/topics@0.9.0"),
+    ),
+    "waiver-unused": Case(_waived(), _needed),
+    "waiver-unmatched": Case(
+        _waived(upstream="acme/tiny-bret"),
+        _waived(upstream="acme/tiny-bret", release="acme/others@1.0.0"),
+    ),
+    "license-review": Case(lambda project: hearth(project, users=""), hearth),
     "obligation-unmet": Case(
         _rewritten("NOTICE", lambda raw: raw.replace(b"All weights were fine-tuned.", b"None.")),
         _rewritten("NOTICE", _rewrapped),

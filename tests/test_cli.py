@@ -71,6 +71,22 @@ def test_the_functions_load_no_model_library() -> None:
     assert script(code).out.strip() == "[]"
 
 
+def test_judging_licenses_loads_no_model_library(audited_project: Path) -> None:
+    code = (
+        "import sys\n"
+        "from release_kit.auditing.candidate import read_candidate\n"
+        "from release_kit.auditing.checks import license, lineage\n"
+        "from release_kit.project import open_project\n"
+        "place = open_project(sys.argv[1])\n"
+        "candidate = read_candidate(place.bundle, place.release)\n"
+        "assert not lineage.CHECK.run(candidate).findings + license.CHECK.run(candidate).findings\n"
+        "print([m for m in ('torch', 'transformers', 'spacy', 'presidio_analyzer', 'safetensors', "
+        "'huggingface_hub', 'gguf') if m in sys.modules])"
+    )
+    done = script(code, str(audited_project))
+    assert done.out.strip() == "[]", done.err
+
+
 def test_audit_passes_with_code_0_and_json_that_is_the_kept_report(
     run: Run, audited_project: Path
 ) -> None:
@@ -94,7 +110,8 @@ def test_audit_with_an_unusable_policy_judges_nothing_and_ends_with_code_2(
     with (project / "release.yaml").open("a") as stream:
         stream.write("policy: policy.yaml\n")
     shutil.copyfile(TEMPLATES.parent / "policies" / "baseline.yaml", project / "policy.yaml")
-    edit(project / "policy.yaml", "decide: review\n", "decide: reveiw\n")
+    rule = "release.license.verified: false\n    decide: "
+    edit(project / "policy.yaml", f"{rule}review", f"{rule}reveiw")
     done = run("audit", ".", folder=project)
     assert done.code == 2
     assert done.out == ""

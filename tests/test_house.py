@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from release_kit.auditing.engine import waivable_rules
+from release_kit.auditing.findings import Severity, Verdict
+from release_kit.licensing.facts import Situation, license_facts, part_facts, release_facts
 from release_kit.licensing.licenses import load_licenses
-from release_kit.licensing.obligations import _PROOFS
-from release_kit.licensing.policy import load_policy
-from release_kit.licensing.verdicts import _upstream_facts
-from release_kit.release import read_release
+from release_kit.licensing.policy import _NAMED_FACTS, DECISIONS, load_policy, shipped_policies
+from release_kit.licensing.proofs import _PROOFS, VERDICT
+from release_kit.licensing.verdicts import Verdicts
 from release_kit.training.tasks import TASKS
+from tests.licensing.lineages import judged, upstream
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "release_kit"
@@ -61,7 +64,9 @@ def test_no_license_name_stands_in_code() -> None:
     names = set()
     for license in load_licenses().values():
         if license.kind == "license":
-            names |= {license.id.lower(), license.spdx_id.lower(), license.name.lower()} - {""}
+            named = (license.id, license.spdx_id, license.name, *license.aliases)
+            names |= {name.lower() for name in named if name}
+    assert len(names) > 100
     for path, tree in _modules():
         prose = _docstrings(tree)
         for node in ast.walk(tree):
@@ -89,17 +94,73 @@ def _schema(name: str) -> Any:
     return json.loads((ROOT / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
 
 
-def test_schemas_and_code_know_the_same_words(audited_project: Path) -> None:
-    release, policy = _schema("release")["properties"], _schema("policy")
-    assert set(release["training"]["properties"]["task"]["enum"]) == set(TASKS)
-    proofs = policy["properties"]["obligations"]["properties"]["proofs"]["additionalProperties"]
-    assert set(proofs["enum"]) == {*_PROOFS, "license-verdict"}
-    said = read_release(audited_project)
-    facts = _upstream_facts(said, said.lineage[0])
-    rule = policy["properties"]["rules"]["items"]["properties"]
-    assert set(rule["when"]["properties"]) <= set(facts)
-    conditions = set(_schema("license")["$defs"]["condition_kind"]["enum"])
-    assert set(load_policy().proofs) <= conditions
+def test_schemas_and_code_know_the_same_words() -> None:
+    release, policy, report = _schema("release"), _schema("policy"), _schema("report")
+    assert set(release["properties"]["training"]["properties"]["task"]["enum"]) == set(TASKS)
+    proofs = policy["properties"]["obligations"]["properties"]
+    for place in ("proofs", "limitations"):
+        assert set(proofs[place]["additionalProperties"]["enum"]) == {*_PROOFS, VERDICT}
+    assert set(report["properties"]["verdict"]["enum"]) == set(Verdict)
+    assert set(report["$defs"]["finding"]["properties"]["severity"]["enum"]) == set(Severity)
+    part = report["properties"]["lineage"]["items"]["properties"]
+    assert part["verdict"]["enum"] == list(DECISIONS)
+    assert part["basis"]["enum"] == policy["$defs"]["bases"]["then"]["enum"]
+
+
+def _license_words() -> dict[str, set[str]]:
+    license = _schema("license")
+    said = license["properties"]
+    return {
+        "permission": set(said["permissions"]["properties"]),
+        "condition": set(license["$defs"]["condition_kind"]["enum"]),
+        "limitation": set(said["limitations"]["items"]["properties"]["kind"]["enum"]),
+    }
+
+
+def test_a_policy_can_name_every_word_of_a_license_and_no_other() -> None:
+    schema, words = _schema("policy"), _license_words()
+    facts = set(schema["$defs"]["when"]["properties"])
+    for subject in ("release", "upstream"):
+        for group, known in words.items():
+            start = f"{subject}.{group}."
+            named = {fact.removeprefix(start) for fact in facts if fact.startswith(start)}
+            assert named == known, start
+    proofs = schema["properties"]["obligations"]["properties"]
+    assert set(proofs["proofs"]["propertyNames"]["enum"]) == words["condition"]
+    assert set(proofs["limitations"]["propertyNames"]["enum"]) == words["limitation"]
+    grant = schema["properties"]["grants"]["items"]["properties"]
+    assert set(grant["permits"]["items"]["enum"]) == words["permission"]
+    assert set(grant["lifts"]["items"]["enum"]) == words["limitation"]
+    assert set(grant["discharges"]["items"]["enum"]) == words["condition"]
+
+
+@pytest.mark.parametrize("name", sorted(shipped_policies()))
+def test_every_condition_of_a_license_has_a_proof_in_the_policy(name: str) -> None:
+    policy, words = load_policy(name), _license_words()
+    assert set(policy.proofs) == words["condition"]
+    assert set(policy.limitation_proofs) <= words["limitation"]
+    assert set(policy.may_waive) <= waivable_rules()
+
+
+def test_every_fact_that_a_rule_may_ask_for_can_be_looked_up() -> None:
+    facts = set(_schema("policy")["$defs"]["when"]["properties"])
+    made = judged("apache-2.0", upstream("cc-by-4.0", "dataset"))
+    situation = Situation(made.release, made.parts, made.policy, made.day)
+    (part,) = made.parts
+    of_part = {**part_facts(situation, part), "upstream.reached": True}
+    license = situation.license(part.license)
+    terms = license_facts("upstream", license, made.release)
+    verdicts = Verdicts(situation)
+    about_part, about_release = verdicts._look_up(of_part, terms), verdicts._look_up({})
+    for fact in sorted(facts):
+        assert about_part(fact) is not None
+        if not fact.startswith("upstream."):
+            assert about_release(fact) is not None
+    with pytest.raises(KeyError):
+        about_part("upstream.colour")
+    # What is worked out can be asked for; the id is a name, not a reason.
+    assert {*of_part, *release_facts(situation)} - facts == {"upstream.id"}
+    assert {*of_part, *release_facts(situation)} >= _NAMED_FACTS
 
 
 def test_every_schema_is_closed() -> None:

@@ -223,7 +223,7 @@ def test_init_writes_files_that_can_be_used_and_keeps_what_is_there(tmp_path: Pa
     first = dict(release_kit.init(tmp_path))
     assert all(first.values())
     release = open_project(tmp_path).release
-    assert release.policy == tmp_path / "policy.yaml"
+    assert release.policy_source == tmp_path / "policy.yaml"
     (tmp_path / "policy.yaml").write_text("mine")
     assert not any(dict(release_kit.init(tmp_path)).values())
     assert (tmp_path / "policy.yaml").read_text() == "mine"

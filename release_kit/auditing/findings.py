@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+# The messages of parsers quote what they choked on, and anything may stand there.
+_QUOTED = re.compile(r"(['\"]).*\1", re.DOTALL)
+
+
+def unquoted(message: str) -> str:
+    """Return a parser's message without what it quotes.
+
+    >>> unquoted("the key 'jane' stands here twice")
+    'the key … stands here twice'
+    """
+    return _QUOTED.sub("…", message)
 
 
 class Severity(StrEnum):
@@ -49,13 +62,63 @@ class Finding:
     column: int = 0
     fix: str = ""
     cites: tuple[str, ...] = ()
-    """License sections and policy rules that the finding rests on."""
+    """License sections, policy rules and knobs that the finding rests on."""
+    upstream: str = ""
+    """The id of the upstream that it is about; empty for none."""
+    clause: str = ""
+    """The policy rule or the condition behind it; empty where the rule alone says it all."""
 
     @property
     def sort_key(self) -> tuple[int, str, str, int, int, str]:
         """Worst first, then by place."""
         rank = list(Severity).index(self.severity)
         return rank, self.rule, self.path, self.line, self.column, self.message
+
+
+@dataclass(frozen=True)
+class WaivedFinding:
+    """A finding for which somebody answers, for a time."""
+
+    finding: Finding
+    waiver: str
+    """The waiver's id."""
+    owner: str
+    approver: str
+    reason: str
+    evidence: str
+    expires: str
+    """The last day on which it holds."""
+
+
+@dataclass(frozen=True)
+class JudgedPart:
+    """One upstream as it was judged."""
+
+    id: str
+    role: str
+    relation: str
+    declared: str
+    """The license as release.yaml spells it."""
+    license: str
+    """The license that was concluded."""
+    basis: str
+    """What the conclusion rests on: text, statement, table or declaration."""
+    verdict: str
+    """allow, review or deny."""
+
+
+@dataclass(frozen=True)
+class DecidingKnob:
+    """An answer to a contested question that decided something about this release."""
+
+    name: str
+    set: str
+    owner: str
+    date: str
+    jurisdiction: str
+    reason: str
+    decisions: int
+    """How many decisions it brought about."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +151,13 @@ class Report:
     findings: tuple[Finding, ...]
     unfinished: tuple[str, ...]
     """The checks that could not be finished; each is a finding as well."""
+    waived: tuple[WaivedFinding, ...] = ()
+    lineage: tuple[JudgedPart, ...] = ()
+    knobs: tuple[DecidingKnob, ...] = ()
+    judged_on: str = ""
+    """The day as of which waivers and grants were in force."""
+    valid_until: str = ""
+    """The last day on which the waivers and grants that it rests on hold; empty for none."""
 
     @property
     def verdict(self) -> Verdict:

@@ -11,6 +11,8 @@ import click
 from release_kit.cli.audit import audit
 from release_kit.cli.demo import demo
 from release_kit.cli.exit_codes import INTERRUPTED, PASSED, REFUSED, UNFINISHED, UNUSABLE
+from release_kit.cli.license import license
+from release_kit.cli.policy import policy
 from release_kit.cli.publish import publish, verify
 from release_kit.cli.stages import build, evaluate, init, redact, run, train
 from release_kit.errors import Refused, ReleaseKitError, UnusableInput
@@ -26,7 +28,20 @@ def cli() -> None:
     """
 
 
-for _command in (init, redact, train, evaluate, build, run, audit, publish, verify, demo):
+for _command in (
+    init,
+    redact,
+    train,
+    evaluate,
+    build,
+    run,
+    audit,
+    license,
+    publish,
+    verify,
+    demo,
+    policy,
+):
     cli.add_command(_command)
 
 

@@ -12,7 +12,8 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from release_kit.cards import license_metadata
 from release_kit.documents.rendering import one_line, render
-from release_kit.licensing.obligations import Obligation
+from release_kit.licensing.judgement import Judgement
+from release_kit.licensing.licenses import Condition, Limitation
 from release_kit.receipts import Receipt
 from release_kit.release import Release
 
@@ -24,22 +25,20 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9]*([ ./_-][A-Za-z0-9]+)*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
-def model_card(
-    release: Release,
-    owed: tuple[Obligation, ...],
-    receipts: Mapping[str, Receipt],
-) -> str:
+def model_card(judgement: Judgement, receipts: Mapping[str, Receipt]) -> str:
     """Return README.md: metadata in the Hub's form, then the sections a reader looks for.
 
     Raises:
         UnusableInput: the template asks for a fact that nobody has.
     """
+    release = judgement.release
     body = render(
         "model_card.md.j2",
         {
             "release": release,
+            "parts": judgement.parts,
             "license_name": license_metadata(release.license)["license"],
-            "displayed": [o.condition.prescribed_text for o in owed if _is_displayed(o)],
+            "displayed": _displayed(judgement),
             "redaction": receipts["redact"].results if "redact" in receipts else {},
             "training": receipts["train"].results,
             "evaluation": receipts["evaluate"].results,
@@ -47,14 +46,45 @@ def model_card(
             "tools": receipts["train"].tools,
         },
     )
-    return f"---\n{_front_matter(release, receipts['evaluate'].results)}---\n\n{body}"
+    front_matter = _front_matter(judgement, receipts["evaluate"].results)
+    return f"---\n{front_matter}---\n\n{body}"
 
 
-def _is_displayed(obligation: Obligation) -> bool:
-    return obligation.proof == "card-text"
+def _displayed(judgement: Judgement) -> list[str]:
+    terms = (o.term for o in judgement.owed if o.proof == "displayed")
+    words = (term.prescribed_text for term in terms if isinstance(term, Condition))
+    return list(dict.fromkeys(words))
 
 
-def _front_matter(release: Release, evaluation: Mapping[str, Any]) -> str:
+def _gate(judgement: Judgement) -> dict[str, Any]:
+    """Return the gating fields that licenses ask for (Hub docs, Gated models)."""
+    release = judgement.release
+    limits = [
+        o.term
+        for o in judgement.owed
+        if o.proof == "territory-gate" and isinstance(o.term, Limitation)
+    ]
+    excluded = dict.fromkeys(territory for limit in limits for territory in limit.territory)
+    if release.gating == "open":
+        return {}
+    agreed = "I have read LICENSE and USE_POLICY.md and will keep to them"
+    gate: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    if excluded:
+        gate["extra_gated_prompt"] = (
+            f"The licenses of this model give no rights in: {', '.join(excluded)}. "
+            "LICENSE and USE_POLICY.md say the rest."
+        )
+        fields["Country"] = "country"
+        fields["I am not excluded by my country"] = "checkbox"
+    if "EU" in excluded:
+        gate["extra_gated_eu_disallowed"] = True
+    gate["extra_gated_fields"] = {**fields, agreed: "checkbox"}
+    return gate
+
+
+def _front_matter(judgement: Judgement, evaluation: Mapping[str, Any]) -> str:
+    release = judgement.release
     training = release.training
     metadata: dict[str, Any] = dict(license_metadata(release.license))
     metadata["language"] = list(release.documents.languages)
@@ -64,8 +94,9 @@ def _front_matter(release: Release, evaluation: Mapping[str, Any]) -> str:
     bases = [upstream.id for upstream in release.upstreams("base_model")]
     if bases:
         metadata["base_model"] = bases
-        if len(bases) == 1:
-            metadata["base_model_relation"] = "finetune"
+        relation = _base_model_relation(release)
+        if relation:
+            metadata["base_model_relation"] = relation
     datasets = [upstream.id for upstream in release.upstreams("dataset")]
     if datasets:
         metadata["datasets"] = datasets
@@ -73,6 +104,7 @@ def _front_matter(release: Release, evaluation: Mapping[str, Any]) -> str:
         metadata["model-index"] = [
             _model_index(release.documents.title, training.task, evaluation, datasets)
         ]
+    metadata |= _gate(judgement)
     stream = io.StringIO()
     writer = YAML()
     writer.default_flow_style = False
@@ -80,6 +112,22 @@ def _front_matter(release: Release, evaluation: Mapping[str, Any]) -> str:
     writer.width = 1 << 30
     writer.dump(_quoted(metadata), stream)
     return stream.getvalue()
+
+
+def _base_model_relation(release: Release) -> str:
+    """Return the Hub's word for what was done with the base (Hub docs, Model cards).
+
+    Empty where the Hub has no word, such as for weights that are passed on as they are.
+    """
+    bases = release.upstreams("base_model")
+    # The base of a base was not itself worked on.
+    earlier = {name for base in bases for name in base.made_from}
+    relations = {base.relation for base in bases if base.id not in earlier}
+    if "adapter-delta" in relations:
+        return "adapter"
+    if relations != {"weights-derived"}:
+        return ""
+    return "merge" if sum(base.id not in earlier for base in bases) > 1 else "finetune"
 
 
 def _quoted(value: Any) -> Any:

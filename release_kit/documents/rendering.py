@@ -2,7 +2,7 @@
 
 Values are data, never template and never markup. A template says what a value is: text by
 default, `code` for a code span, `link` for an address, `python` for a literal in example code,
-`verbatim` for words that a license prescribes letter by letter.
+`verbatim` for what is escaped already.
 """
 
 from __future__ import annotations

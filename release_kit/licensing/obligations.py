@@ -1,306 +1,222 @@
-"""What a release owes under the licenses of its lineage, and whether a bundle discharges it.
-
-`build` writes by the conventions below and the audit proves by the same ones, whoever built the
-bundle: texts are compared in the form of `licenses.normalized`.
-"""
+"""What a release owes under the licenses of its parts, and which debts cannot all be paid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from release_kit.bundle import Bundle
-from release_kit.errors import Unfinished
-from release_kit.files import sha256_file
-from release_kit.licensing.licenses import (
-    Condition,
-    License,
-    license_text,
-    load_licenses,
-    normalized,
-)
-from release_kit.licensing.policy import Policy
-from release_kit.release import Release, Upstream
+from release_kit.licensing.facts import Missing, Situation, applies
+from release_kit.licensing.licenses import Condition, License, Limitation
+from release_kit.licensing.lineage import Part
+from release_kit.licensing.verdicts import Reach
 
-CARD = "README.md"
-LICENSE = "LICENSE"
-NOTICE = "NOTICE"
-USE_POLICY = "USE_POLICY.md"
-THIRD_PARTY = "licenses"
+CONFLICTS = ("name-prefixes", "prefix-against-name", "same-license-twice", "restrictions")
+"""The kinds of conflict."""
 
-_LICENSE_NAMES = ("license", "licence")
-_NOTICE_NAMES = (*_LICENSE_NAMES, "notice", "copying", "copyright")
+_CLAIMS = ("same-license", "terms-travel")
+_WHOLE = ("", "work", "adapted-material")
 
 
 @dataclass(frozen=True)
 class Obligation:
-    """One condition of one upstream's license that applies to this release."""
+    """One condition, or kept limitation, of one part's license that applies to this release."""
 
-    upstream: Upstream
+    part: Part
     license: License
-    condition: Condition
+    term: Condition | Limitation
     proof: str
     """What proves it, as the policy says; empty when the policy knows no proof."""
 
     @property
+    def kind(self) -> str:
+        """The kind of condition or limitation."""
+        return self.term.kind
+
+    @property
     def cite(self) -> str:
         """The section that asks for it."""
-        return f"{self.license.name}, section {self.condition.section}"
+        return f"{self.license.name}, section {self.term.section}"
 
 
 @dataclass(frozen=True)
-class Gap:
-    """An obligation that the bundle does not discharge."""
+class Conflict:
+    """Two terms that no release can keep together."""
 
-    obligation: Obligation
-    missing: str
+    first: Obligation
+    second: Obligation
+    kind: str
+    """One of `CONFLICTS`."""
+    because: str
     fix: str
-    path: str
-    """The bundle file that should discharge it."""
 
 
-def obligations(release: Release, policy: Policy) -> tuple[Obligation, ...]:
-    """Return every obligation of the release, in the lineage's order."""
-    owed: list[Obligation] = []
-    for upstream in release.lineage:
-        license = load_licenses().get(upstream.license)
-        if license is None or upstream.relation not in policy.obligation_relations:
-            continue
-        for condition in license.conditions:
-            if condition.relations and upstream.relation not in condition.relations:
-                continue
-            owed.append(
-                Obligation(upstream, license, condition, policy.proofs.get(condition.kind, ""))
-            )
-    return tuple(owed)
+def obligations(situation: Situation, part: Part, reach: Reach) -> Iterator[Obligation]:
+    """Yield what one part's license asks of the release, in the order of its file.
 
-
-def gaps(release: Release, policy: Policy, bundle: Bundle) -> tuple[Gap, ...]:
-    """Return the obligations that `bundle` does not discharge; one without a proof is one.
-
-    The proof `license-verdict` asks only that the policy allows the planned license beside the
-    upstream; where it does not, the decision itself is the finding.
-
-    Raises:
-        UnicodeDecodeError: a document of the bundle is not UTF-8.
-        Unfinished: a license text is not at hand.
+    A condition that names its relations holds in those; any other where the terms reach the
+    release. One of which nobody knows whether it applies holds.
     """
-    found: list[Gap] = []
-    for obligation in obligations(release, policy):
-        if obligation.proof == "license-verdict":
-            continue
-        if obligation.proof:
-            missing, fix, path = _PROOFS[obligation.proof](obligation, release, bundle)
-        else:
-            missing = (
-                f"the policy names no proof for a condition of kind {obligation.condition.kind}"
-            )
-            fix, path = "Add the kind under obligations.proofs in the policy.", ""
-        if missing:
-            found.append(Gap(obligation, missing, fix, path))
-    return tuple(found)
+    license = situation.license(part.license)
+    if license is None:
+        return
+    grants = situation.grants(part)
+    discharged = {kind for grant in grants for kind in grant.discharges}
+    lifted = {kind for grant in grants for kind in grant.lifts}
+    if any(grant.own_terms for grant in grants):
+        discharged.add(_CLAIM)
+    for condition in license.conditions:
+        triggered = (
+            part.upstream.relation in condition.relations if condition.relations else reach.reaches
+        )
+        if (
+            triggered
+            and condition.kind not in discharged
+            and applies(condition.applies_when, situation.release, part.upstream) is not False
+        ):
+            proof = situation.policy.proofs.get(condition.kind, "")
+            yield Obligation(part, license, condition, proof)
+    for limit in license.limitations:
+        if (
+            reach.reaches
+            and limit.kind in situation.policy.limitation_proofs
+            and limit.kind not in lifted
+            and not _surely_not(limit, situation, part)
+        ):
+            yield Obligation(part, license, limit, situation.policy.limitation_proofs[limit.kind])
 
 
-def release_license_text(release: Release) -> str | None:
-    """Return what LICENSE must hold: the text of the release's license, whole.
+def _surely_not(limit: Limitation, situation: Situation, part: Part) -> bool:
+    outcome = applies(limit.applies_when, situation.release, part.upstream)
+    # What is missing here is told by the verdict, where it can be mended.
+    return outcome is False or isinstance(outcome, Missing)
 
-    A text that needs a copyright line gets the organization's. A license whose text no package
-    carries is taken from an upstream that came under it. None when the text is nowhere at hand.
 
-    Raises:
-        Unfinished: the package that should carry the text is not installed or was changed.
+def conflicts(
+    situation: Situation, owed: tuple[Obligation, ...], reached: tuple[Part, ...]
+) -> tuple[Conflict, ...]:
+    """Return the pairs of debts that exclude each other, one pair for each two terms.
+
+    Found are two name prefixes of which neither begins with the other, a prefix that is also
+    forbidden, two licenses that each want to be the only one, and a ban on further restrictions
+    beside restrictions that must be passed on. `reached` are the parts whose terms reach the
+    release.
     """
-    license = load_licenses().get(release.license)
-    text = license_text(license) if license else None
-    if license and license.text and text is not None:
-        line = f"Copyright (c) {normalized(release.organization.name)}\n\n"
-        return (line if license.text.copyright_line else "") + text
-    if license:
-        for upstream in release.lineage:
-            for path in own_license_texts(upstream, license):
-                return path.read_text(encoding="utf-8-sig")
-    return None
+    firsts: dict[tuple[str, Condition | Limitation, str], Obligation] = {}
+    for obligation in (*owed, *_claims(situation, reached)):
+        if obligation.kind in _EXCLUSIVE:
+            relation = obligation.part.upstream.relation
+            firsts.setdefault((obligation.license.id, obligation.term, relation), obligation)
+    terms = list(firsts.values())
+    found: dict[tuple[str, str, str, str], Conflict] = {}
+    for number, first in enumerate(terms):
+        for second in terms[number + 1 :]:
+            for conflict in (*_conflict(first, second), *_conflict(second, first)):
+                ids = (conflict.first.license.id, conflict.second.license.id)
+                found.setdefault((*ids, conflict.kind, conflict.because), conflict)
+    return tuple(found.values())
 
 
-def own_license_texts(upstream: Upstream, license: License) -> tuple[Path, ...]:
-    """Return the license files in the upstream's own folder that hold the text of `license`."""
-    wanted = normalized(license.title)
-    return tuple(
-        path
-        for path in notice_files(upstream)
-        if upstream.license == license.id
-        and path.name.lower().startswith(_LICENSE_NAMES)
-        and wanted
-        and wanted in normalized(path.read_text(encoding="utf-8-sig", errors="replace"))
-    )
-
-
-def third_party_folder(upstream: Upstream) -> str:
-    """Return the bundle folder that carries the upstream's license and notices."""
-    return f"{THIRD_PARTY}/{upstream.slug}"
-
-
-def notice_files(upstream: Upstream) -> tuple[Path, ...]:
-    """Return the license and notice files that lie in the upstream's own folder."""
-    if upstream.path is None or not upstream.path.is_dir():
-        return ()
-    return tuple(
-        path
-        for path in sorted(upstream.path.iterdir())
-        if path.is_file() and path.name.lower().startswith(_NOTICE_NAMES)
-    )
-
-
-def _license_files(bundle: Bundle, upstream: Upstream) -> list[str]:
-    folder = third_party_folder(upstream) + "/"
-    return [path for path in bundle.files if path == LICENSE or path.startswith(folder)]
-
-
-def _license_text_gap(
-    obligation: Obligation, release: Release, bundle: Bundle
-) -> tuple[str, str, str]:
-    upstream, where = obligation.upstream, third_party_folder(obligation.upstream)
-    try:
-        known = license_text(obligation.license)
-    except Unfinished as error:
-        return error.message, error.hint, where
-    if known is not None:
-        wanted = normalized(known)
-        for path in _license_files(bundle, upstream):
-            if wanted in normalized(bundle.text(path)):
-                return "", "", ""
-        return (
-            f"no file carries the text of {obligation.license.name}",
-            f"Put the text into {where}/LICENSE; `release-kit build` does.",
-            where,
+def _claims(situation: Situation, reached: tuple[Part, ...]) -> Iterator[Obligation]:
+    """Yield the parts whose license wants to be the license of the whole, as debts."""
+    seen: set[str] = set()
+    for part in reached:
+        license = situation.license(part.license)
+        if (
+            license is None
+            or license.id in seen
+            or license.downstream_license not in _CLAIMS
+            or license.downstream_scope not in _WHOLE
+            or any(grant.own_terms for grant in situation.grants(part))
+        ):
+            continue
+        seen.add(license.id)
+        accepts = tuple(
+            accepted
+            for condition in license.conditions
+            if condition.kind == "same-license"
+            for accepted in condition.accepts
         )
-    # Only the upstream's own copy will do: it must be the right text, and carried as it is.
-    own = own_license_texts(upstream, obligation.license)
-    carried = {file.sha256 for path, file in bundle.files.items() if path.startswith(where + "/")}
-    if own and all(sha256_file(path) in carried for path in own):
-        return "", "", ""
-    return (
-        f"no installed package carries the text of {obligation.license.name}, and"
-        + (
-            f" {where} lacks the copy of {upstream.id}"
-            if own
-            else f" {upstream.id} came without it"
-        ),
-        f"Put the LICENSE of {upstream.id} into its folder, name that folder as its path in"
-        " release.yaml, and build again.",
-        where,
-    )
+        claim = Condition(_CLAIM, license.downstream_section, "", accepts=accepts)
+        yield Obligation(part, license, claim, "")
 
 
-def _upstream_notices_gap(
-    obligation: Obligation, release: Release, bundle: Bundle
-) -> tuple[str, str, str]:
-    upstream, where = obligation.upstream, third_party_folder(obligation.upstream)
-    own = notice_files(upstream)
-    if own:
-        lost = [p.name for p in own if not _carried(bundle, f"{where}/{p.name}", p)]
-        if not lost:
-            return "", "", ""
-        return (
-            f"{', '.join(lost)} of {upstream.id} is not carried byte for byte",
-            f"Copy it into {where}; `release-kit build` does.",
-            where,
-        )
-    return _attribution_gap(obligation, release, bundle)
+_CLAIM = "same-license"
+_EXCLUSIVE = frozenset(
+    {
+        "name-prefix",
+        "name-forbidden",
+        _CLAIM,
+        "no-additional-restrictions",
+        "pass-on-use-restrictions",
+    }
+)
+"""The kinds of terms that can exclude each other."""
 
 
-def _carried(bundle: Bundle, path: str, original: Path) -> bool:
-    return path in bundle.files and bundle.files[path].sha256 == sha256_file(original)
-
-
-def _attribution_gap(
-    obligation: Obligation, release: Release, bundle: Bundle
-) -> tuple[str, str, str]:
-    upstream = obligation.upstream
-    if not upstream.attribution:
-        return (
-            f"nobody wrote whom to credit for {upstream.id}",
-            "Write attribution (creator, title, copyright line) at this upstream in release.yaml.",
-            NOTICE,
-        )
-    notice = normalized(bundle.text(NOTICE))
-    for part in (upstream.attribution, upstream.source, obligation.license.url):
-        if normalized(part) not in notice:
-            return (
-                f"{NOTICE} lacks the credit, source or license link of {upstream.id}",
-                "Run `release-kit build`, or write them there.",
-                NOTICE,
+def _conflict(one: Obligation, other: Obligation) -> Iterator[Conflict]:
+    """Yield what `one` and `other` exclude, in this order."""
+    a, b = one.term, other.term
+    if isinstance(a, Limitation) or isinstance(b, Limitation):
+        return
+    ids = f"{one.part.upstream.id} and {other.part.upstream.id}"
+    names = f"{one.license.name} and {other.license.name}"
+    apart = f"Leave one of {ids} out, or obtain a license of its own for it from its licensor."
+    if (a.kind, b.kind) == ("name-prefix", "name-prefix") and a.prescribed_text < b.prescribed_text:
+        if not b.prescribed_text.startswith(a.prescribed_text):
+            yield Conflict(
+                one,
+                other,
+                "name-prefixes",
+                f"the model's name cannot begin with both “{a.prescribed_text}” and "
+                f"“{b.prescribed_text}”",
+                apart,
             )
-    return "", "", ""
-
-
-def _change_gap(obligation: Obligation, release: Release, bundle: Bundle) -> tuple[str, str, str]:
-    upstream = obligation.upstream
-    if not upstream.changes:
-        return (
-            f"nobody wrote what was changed in {upstream.id}",
-            "Write changes (one sentence) at this upstream in release.yaml.",
-            NOTICE,
+    elif (a.kind, b.kind) == ("name-prefix", "name-forbidden"):
+        if a.prescribed_text.casefold().startswith(b.prescribed_text.casefold()):
+            yield Conflict(
+                one,
+                other,
+                "prefix-against-name",
+                f"the model's name must begin with “{a.prescribed_text}” and must not be led by "
+                f"“{b.prescribed_text}”",
+                apart,
+            )
+    elif (a.kind, b.kind) == (_CLAIM, _CLAIM) and one.license.id < other.license.id:
+        # A condition on files or on a database leaves the whole free; a claim does not.
+        if {a.scope, b.scope} <= set(_WHOLE) and not _one_serves_both(one, other):
+            yield Conflict(
+                one,
+                other,
+                "same-license-twice",
+                f"{names} each want to be the license of what is made from both",
+                apart,
+            )
+    elif (
+        (a.kind, b.kind) == ("no-additional-restrictions", "pass-on-use-restrictions")
+        and one.license.id != other.license.id
+        and _restrictions_meet(one, other)
+    ):
+        yield Conflict(
+            one,
+            other,
+            "restrictions",
+            f"{one.license.name} allows no further restrictions, and {other.license.name} has"
+            " restrictions that must be passed on",
+            apart,
         )
-    if normalized(upstream.changes) not in normalized(bundle.text(NOTICE)):
-        return (
-            f"{NOTICE} does not say what was changed in {upstream.id}",
-            "Run `release-kit build`, or write it there.",
-            NOTICE,
-        )
-    return "", "", ""
 
 
-def _text_gap(obligation: Obligation, bundle: Bundle, path: str) -> tuple[str, str, str]:
-    wanted = obligation.condition.prescribed_text
-    if normalized(wanted) in normalized(bundle.text(path)):
-        return "", "", ""
-    return f"{path} lacks the words “{wanted}”", f"Write them into {path}, letter by letter.", path
+def _one_serves_both(one: Obligation, other: Obligation) -> bool:
+    def accepted(obligation: Obligation) -> set[str]:
+        accepts = getattr(obligation.term, "accepts", ())
+        return {obligation.license.id, *accepts}
+
+    return bool(accepted(one) & accepted(other))
 
 
-def _notice_text_gap(
-    obligation: Obligation, release: Release, bundle: Bundle
-) -> tuple[str, str, str]:
-    return _text_gap(obligation, bundle, NOTICE)
-
-
-def _card_text_gap(
-    obligation: Obligation, release: Release, bundle: Bundle
-) -> tuple[str, str, str]:
-    return _text_gap(obligation, bundle, CARD)
-
-
-def _name_gap(obligation: Obligation, release: Release, bundle: Bundle) -> tuple[str, str, str]:
-    prefix = obligation.condition.prescribed_text
-    if release.model_name.startswith(prefix):
-        return "", "", ""
-    return (
-        f"the model's name '{release.model_name}' does not begin with “{prefix}”",
-        f"Set release.repo_id to {release.repo_id.split('/')[0]}/{prefix}-{release.model_name}.",
-        "",
-    )
-
-
-def _use_policy_gap(
-    obligation: Obligation, release: Release, bundle: Bundle
-) -> tuple[str, str, str]:
-    if obligation.condition.url in bundle.text(USE_POLICY):
-        return "", "", ""
-    return (
-        f"{USE_POLICY} does not pass on the use policy of {obligation.upstream.id}",
-        f"Name {obligation.condition.url} in {USE_POLICY}; `release-kit build` does.",
-        USE_POLICY,
-    )
-
-
-_PROOFS: dict[str, Callable[[Obligation, Release, Bundle], tuple[str, str, str]]] = {
-    "license-text": _license_text_gap,
-    "notice-text": _notice_text_gap,
-    "upstream-notices": _upstream_notices_gap,
-    "attribution": _attribution_gap,
-    "change-statement": _change_gap,
-    "card-text": _card_text_gap,
-    "name-prefix": _name_gap,
-    "use-policy-link": _use_policy_gap,
-}
+def _restrictions_meet(one: Obligation, other: Obligation) -> bool:
+    # A ban that protects only the material as received meets restrictions only where that
+    # material is itself passed on under them.
+    if one.term.scope in {"licensed-material", "data", "database"}:
+        return one.part.upstream.relation == other.part.upstream.relation == "data-shipped"
+    return True

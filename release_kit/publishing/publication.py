@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 
 from release_kit.auditing.checks import CHECKS
 from release_kit.auditing.engine import tool
 from release_kit.auditing.findings import Report, Verdict
+from release_kit.auditing.waivers import stands
 from release_kit.bundle import MANIFEST, Bundle, Manifest, compare, parse_manifest, read_bundle
 from release_kit.errors import Refused, Unfinished, UnusableInput
 from release_kit.files import json_bytes, sha256_file, write_atomic
@@ -143,8 +145,16 @@ def audited(project: Project) -> tuple[Manifest, Bundle]:
         reasons.append("the bundle was built again after the audit")
     if report.release_digest != sha256_file(project.release.file):
         reasons.append("release.yaml has changed since the audit")
-    if report.policy_digest != load_policy(project.release.policy).digest:
+    policy, today = load_policy(project.release.policy_source), date.today()
+    if report.policy_digest != policy.digest:
         reasons.append("the policy or a license file has changed since the audit")
+    if report.valid_until and report.valid_until < today.isoformat():
+        reasons.append(f"a waiver or grant that the audit rests on expired on {report.valid_until}")
+    reasons += [
+        f"the waiver {item.waiver} for {item.finding.rule} is none of the policy's in force"
+        for item in report.waived
+        if not stands(item, policy, project.release, today)
+    ]
     difference = compare(manifest, bundle.files)
     reasons += [f"{path}: its bytes have changed since the build" for path in difference.changed]
     reasons += [f"{path}: it is missing" for path in difference.missing]

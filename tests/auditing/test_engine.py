@@ -13,10 +13,11 @@ import release_kit
 from release_kit.auditing import engine
 from release_kit.auditing.candidate import Candidate, read_candidate
 from release_kit.auditing.checks import CHECKS, Check, Outcome
-from release_kit.auditing.findings import Finding, Report, Rule, Severity, Verdict
+from release_kit.auditing.findings import Finding, JudgedPart, Report, Rule, Severity, Verdict
 from release_kit.errors import Unfinished, UnusableInput
 from release_kit.formats import FORMATS
-from tests.bundles import bundle, stamp
+from release_kit.licensing.policy import load_policy
+from tests.bundles import bundle, own_policy, stamp
 from tests.projects import edit
 
 ODD = Rule("odd", Severity.ERROR, "Something is odd", "Make it even.")
@@ -199,10 +200,102 @@ def _files(project: Path) -> set[str]:
 
 def test_the_report_is_bound_to_bytes_release_and_policy(project: Path) -> None:
     from release_kit.files import sha256_file
-    from release_kit.licensing.policy import load_policy
 
     report = release_kit.audit(project)
 
     assert report.manifest_digest == sha256_file(bundle(project) / "manifest.json")
     assert report.release_digest == sha256_file(project / "release.yaml")
     assert report.policy_digest == load_policy().digest
+
+
+# what the report says about lineage and contested law
+
+KNOB = "dataset-terms-reach-weights"
+
+
+def _set(policy: Path, knob: str, position: str) -> None:
+    text = policy.read_text(encoding="utf-8")
+    head, _, rest = text.partition(f"  {knob}:\n")
+    before, _, after = rest.partition("    set: ")
+    policy.write_text(
+        f'{head}  {knob}:\n{before}    set: "{position}"\n{after.partition(chr(10))[2]}',
+        encoding="utf-8",
+    )
+
+
+def test_the_report_says_how_each_license_was_concluded_and_what_was_decided(
+    project: Path,
+) -> None:
+    text = (bundle(project) / "LICENSE").read_bytes()
+    (project / "base" / "LICENSE").write_bytes(text)
+    edit(project / "release.yaml", "tiny-bert\n      license: apache-2.0",
+         "tiny-bert\n      license: unknown")  # fmt: skip
+    edit(project / "release.yaml", "license: cc-by-4.0", "license: CC BY NC 4.0")
+    release_kit.build(project)
+
+    report = release_kit.audit(project)
+
+    assert report.lineage == (
+        JudgedPart(
+            "acme/tiny-bert", "base_model", "weights-derived", "unknown", "apache-2.0", "text",
+            "allow",
+        ),
+        JudgedPart(
+            "acme/topic-notes", "dataset", "trained-on-data", "CC BY NC 4.0", "cc-by-nc-4.0",
+            "declaration", "deny",
+        ),
+    )  # fmt: skip
+    assert report.examined["upstreams"] == 2
+    assert report.examined["licenses known by text"] == 1
+    assert report.examined["licenses known by declaration"] == 1
+
+
+def test_the_knob_that_decided_is_told_with_who_answers_for_it(project: Path) -> None:
+    policy = own_policy(project)
+    edit(project / "release.yaml", "license: cc-by-4.0", "license: cc-by-nc-4.0")
+    release_kit.build(project)
+
+    strict = release_kit.audit(project)
+
+    denied = [finding for finding in strict.findings if finding.rule == "license-denied"]
+    assert {finding.upstream for finding in denied} == {"acme/topic-notes"}
+    knob = load_policy(policy).knobs[KNOB]
+    for finding in denied:
+        assert f"policy rule {finding.clause}" in finding.cites
+        assert str(knob) in finding.cites
+    assert knob.owner in str(knob) and knob.reason in str(knob) and KNOB in str(knob)
+    (decided,) = [item for item in strict.knobs if item.name == KNOB]
+    assert (decided.set, decided.owner, decided.date) == ("yes", knob.owner, knob.date)
+    assert decided.decisions >= len(denied)
+
+    _set(policy, KNOB, "no")
+    release_kit.build(project)
+    loose = release_kit.audit(project)
+    assert [f.clause for f in loose.findings if f.rule == "license-denied"] == []
+    assert [item.set for item in loose.knobs if item.name == KNOB] == ["no"]
+    (asked,) = loose.findings
+    assert (asked.rule, asked.clause) == ("license-review", "noncommercial-tool")
+    assert str(load_policy(policy).knobs[KNOB]) in asked.cites
+
+
+def test_a_report_about_the_same_day_is_the_same_bytes(project: Path) -> None:
+    edit(project / "release.yaml", "license: cc-by-4.0", "license: cc-by-nc-4.0")
+    reports = [release_kit.audit(project) for _ in range(2)]
+    assert reports[0] == reports[1]
+    for render in FORMATS.values():
+        assert render(reports[0]) == render(reports[1])
+    assert (project / "out" / "audit.json").read_text() == FORMATS["json"](reports[0])
+
+
+def test_a_judgement_that_crashes_is_no_pass_and_the_other_checks_still_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError(SECRET)
+
+    monkeypatch.setattr("release_kit.auditing.candidate.judge", crash)
+    report = release_kit.audit(project)
+    assert set(report.unfinished) == {"card", "lineage", "license"}
+    assert report.verdict is Verdict.BLOCK
+    assert report.lineage == report.knobs == ()
+    assert SECRET not in FORMATS["json"](report)

@@ -11,10 +11,16 @@ import release_kit
 from release_kit.auditing.engine import all_rules
 from release_kit.auditing.findings import Severity, Verdict
 from release_kit.formats import FORMATS
+from release_kit.formats.json import parse_json, render_json
 from tests.bundles import CASES, PLANTED, bundle, seal, stamp
 from tests.projects import edit
 
 RULES = all_rules()
+VERDICTS = {
+    Severity.ERROR: Verdict.BLOCK,
+    Severity.WARNING: Verdict.REVIEW,
+    Severity.NOTE: Verdict.PASS,
+}
 
 
 def test_each_rule_has_a_case_and_each_case_a_rule() -> None:
@@ -40,8 +46,9 @@ def test_the_rule_fires_alone_and_says_what_to_do(rule, project: Path) -> None:
     assert {finding.rule for finding in report.findings} == {rule.id}
     assert {finding.severity for finding in report.findings} == {rule.severity}
     assert all(finding.message and finding.fix for finding in report.findings)
-    blocks = rule.severity is Severity.ERROR
-    assert report.verdict is (Verdict.BLOCK if blocks else Verdict.REVIEW)
+    assert report.verdict is VERDICTS[rule.severity]
+    # Reading it back holds it against the schema.
+    assert parse_json(render_json(report), "audit.json") == report
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
@@ -65,6 +72,48 @@ def test_no_report_holds_the_personal_data_it_found(project: Path) -> None:
     kept = (project / "out" / "audit.json").read_text(encoding="utf-8")
     for shown in (repr(report), kept, *(render(report) for render in FORMATS.values())):
         assert not [part for part in parts if part in shown]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tools/train.py", "# SPDX-License-Identifier: {value}\n"),
+        ("tools/README.md", "---\nlicense: {value}\n---\n"),
+        ("tools/README.md", "---\n{value}: 1\n{value}: 2\n---\n"),
+        ("tools/README.md", "---\nbase_model: {value}\n---\n"),
+        ("adapter_config.json", '{{"base_model_name_or_path": "{value}"}}'),
+        ("tools/pyproject.toml", '[project]\nlicense = "{value}"\n'),
+    ],
+)
+def test_what_a_file_says_about_its_license_is_not_quoted(
+    name: str, content: str, project: Path
+) -> None:
+    value = PLANTED["EMAIL_ADDRESS"]
+    path = bundle(project) / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content.format(value=value), encoding="utf-8")
+    seal(project)
+    stamp(project)
+
+    report = release_kit.audit(project)
+
+    found = {finding.rule for finding in report.findings}
+    assert "personal-data" in found
+    assert found & {"license-contradiction", "license-unreadable"}
+    for shown in (repr(report), *(render(report) for render in FORMATS.values())):
+        assert value not in shown
+
+
+def test_an_upstreams_card_that_cannot_be_read_is_not_quoted(project: Path) -> None:
+    value = PLANTED["EMAIL_ADDRESS"]
+    card = f"---\n{value}: 1\n{value}: 2\n---\n"
+    (project / "base" / "README.md").write_text(card, encoding="utf-8")
+
+    (finding,) = release_kit.audit(project).findings
+
+    assert finding.rule == "license-unreadable"
+    assert "stands here twice" in finding.message
+    assert value not in repr(finding)
 
 
 def test_a_card_that_cannot_be_read_is_not_quoted(project: Path) -> None:

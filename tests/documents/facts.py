@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from release_kit.documents.card import model_card
 from release_kit.documents.terms import write_terms
-from release_kit.licensing.obligations import Obligation, obligations
+from release_kit.licensing.judgement import Judgement, judge
 from release_kit.licensing.policy import Policy, load_policy
 from release_kit.privacy.redaction import RedactionCounts
 from release_kit.receipts import Receipt
@@ -54,24 +55,24 @@ def receipts(subject: Release, labels: tuple[str, ...] = LABELS) -> dict[str, Re
     return {stage: Receipt(stage, {}, {}, tools, {}, result) for stage, result in results.items()}
 
 
-def owed(subject: Release) -> tuple[Obligation, ...]:
-    """Return what the release owes under the shipped policy."""
-    return obligations(subject, _policy())
+def judged(subject: Release) -> Judgement:
+    """Return what its policy, the shipped one unless it names another, says about the release."""
+    return judge(subject, _policy(subject.policy_source), day=date(2026, 11, 23))
 
 
 @cache
-def _policy() -> Policy:
-    return load_policy()
+def _policy(source: str | Path) -> Policy:
+    return load_policy(source)
 
 
 def card(subject: Release, labels: tuple[str, ...] = LABELS) -> str:
     """Render the model card."""
-    return model_card(subject, owed(subject), receipts(subject, labels))
+    return model_card(judged(subject), receipts(subject, labels))
 
 
 def terms(subject: Release, folder: Path) -> dict[str, str]:
     """Write the terms into `folder` and return LICENSE, NOTICE and USE_POLICY.md by name."""
-    write_terms(subject, owed(subject), folder)
+    write_terms(judged(subject), folder)
     paths = {name: folder / name for name in TEXTS}
     return {
         name: path.read_text(encoding="utf-8") if path.is_file() else ""

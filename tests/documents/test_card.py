@@ -6,20 +6,22 @@ import ast
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from release_kit.cards import parse_card
+from release_kit.cards import license_metadata, parse_card
 from release_kit.documents.card import model_card
 from release_kit.documents.rendering import one_line
 from release_kit.errors import UnusableInput
+from release_kit.licensing.licenses import identified, load_licenses
 from release_kit.publishing.rehearsal.rules import read_card
 from release_kit.release import Release
 from release_kit.strict_yaml import parse_yaml
-from tests.documents.facts import card, owed, receipts, release
+from tests.documents.facts import card, judged, receipts, release
 from tests.documents.markdown import HOSTILE, shown, structure, tokens
 
 
@@ -133,10 +135,10 @@ def test_front_matter_says_what_was_meant(tmp_path: Path, value: str) -> None:
     front = parse_card(text, "README.md").metadata.data
     assert front == yaml.safe_load(text.split("---\n")[1])
     results = front.pop("model-index")
+    # Some plainly spell a license, however oddly.
+    license_id = identified(value, load_licenses()) or value
     assert front == {
-        "license": "other",
-        "license_name": value,
-        "license_link": "LICENSE",
+        **license_metadata(license_id),
         "language": ["no", "en", "on"],
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
@@ -171,18 +173,96 @@ def test_the_hub_takes_the_card_and_its_results(tmp_path: Path) -> None:
     }
 
 
-def test_two_base_models_are_both_named_and_their_relation_is_left_to_the_hub(
-    tmp_path: Path,
+_ONE = "      changes: All weights were fine-tuned.\n"
+_TWO = "    - {id: acme/two, license: mit, source: https://example.org/two}\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "names", "relation"),
+    [
+        (_ONE, ["acme/tiny-bert"], "finetune"),
+        (_ONE + _TWO, ["acme/tiny-bert", "acme/two"], "merge"),
+        # The base of the base stands in a closed lineage, and nothing was merged.
+        (f"{_ONE}      made_from: [acme/two]\n{_TWO}", ["acme/tiny-bert", "acme/two"], "finetune"),
+        (f"{_ONE}      relation: adapter-delta\n", ["acme/tiny-bert"], "adapter"),
+        (
+            f"{_ONE}      made_from: [acme/two]\n{_TWO.replace('{', '{relation: adapter-delta, ')}",
+            ["acme/tiny-bert", "acme/two"],
+            "finetune",
+        ),
+        (f"{_ONE}      relation: weights-shipped\n", ["acme/tiny-bert"], None),
+    ],
+)
+def test_card_names_every_base_and_what_was_done_with_it(
+    tmp_path: Path, more: str, names: list[str], relation: str | None
 ) -> None:
-    second = "    - {id: acme/two, license: mit, source: https://example.org/two}\n  datasets:\n"
-    merged = parse_card(card(release(tmp_path, ("  datasets:\n", second))), "c").metadata.data
-    assert merged["base_model"] == ["acme/tiny-bert", "acme/two"]
-    assert "base_model_relation" not in merged
-    single = parse_card(card(release(tmp_path)), "c").metadata.data
-    assert single["base_model_relation"] == "finetune"
+    front = parse_card(card(release(tmp_path, (_ONE, more))), "c").metadata.data
+    assert front["base_model"] == names
+    assert front.get("base_model_relation") == relation
+
+
+def test_card_of_a_model_made_from_nothing_names_nothing(tmp_path: Path) -> None:
     subject = replace(release(tmp_path), lineage=())
     bare = parse_card(card(subject), "c").metadata.data
     assert not {"base_model", "base_model_relation", "datasets"} & set(bare)
+
+
+_HUNYUAN = ("bert\n      license: apache-2.0", "bert\n      license: hunyuan-3d-2.0")
+_AGREED = "I have read LICENSE and USE_POLICY.md and will keep to them"
+_EU_TEXT = ("bert\n      license: apache-2.0", "bert\n      license: llama3.2")
+
+
+def _gated(*more: str) -> tuple[str, str]:
+    return ("visibility: public", "\n  ".join(("visibility: public", *more)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ((_gated("gating: open"),), {}),
+        # A gate that no license asks for asks for consent alone.
+        ((_gated("gating: manual"),), {"extra_gated_fields": {_AGREED: "checkbox"}}),
+        ((_gated("gating: open"), _HUNYUAN), {}),
+        (
+            (_gated("gating: manual"), _HUNYUAN),
+            {
+                "extra_gated_eu_disallowed": True,
+                "extra_gated_prompt": "The licenses of this model give no rights in: EU, GB, KR. "
+                "LICENSE and USE_POLICY.md say the rest.",
+                "extra_gated_fields": {
+                    "Country": "country",
+                    "I am not excluded by my country": "checkbox",
+                    _AGREED: "checkbox",
+                },
+            },
+        ),
+        # It excludes the EU from multimodal models only.
+        (
+            (_gated("gating: automatic", "modalities: [text]"), _EU_TEXT),
+            {"extra_gated_fields": {_AGREED: "checkbox"}},
+        ),
+        (
+            (_gated("gating: automatic", "modalities: [text, image]"), _EU_TEXT),
+            {
+                "extra_gated_eu_disallowed": True,
+                "extra_gated_prompt": "The licenses of this model give no rights in: EU. "
+                "LICENSE and USE_POLICY.md say the rest.",
+                "extra_gated_fields": {
+                    "Country": "country",
+                    "I am not excluded by my country": "checkbox",
+                    _AGREED: "checkbox",
+                },
+            },
+        ),
+    ],
+)
+def test_gate_is_what_the_hub_reads_from_the_card(
+    tmp_path: Path, changes: tuple[tuple[str, str], ...], fields: dict[str, Any]
+) -> None:
+    text = card(release(tmp_path, *changes))
+    data = ModelCard(text).data.to_dict()
+    assert {key: value for key, value in data.items() if "gated" in key} == fields
+    assert read_card(text).errors == ()
 
 
 def test_words_that_a_license_prescribes_stand_in_the_card(tmp_path: Path) -> None:
@@ -241,7 +321,7 @@ def test_fact_that_nobody_has_is_refused(tmp_path: Path, stage: str, fact: str) 
     results = {key: value for key, value in lacking[stage].results.items() if key != fact}
     lacking[stage] = replace(lacking[stage], results=results)
     with pytest.raises(UnusableInput, match=r"^templates/model_card\.md\.j2:\d+: .*dict object"):
-        model_card(subject, owed(subject), lacking)
+        model_card(judged(subject), lacking)
 
 
 def test_card_of_a_real_run_has_the_same_structure(tmp_path: Path, audited_project: Path) -> None:

@@ -12,13 +12,22 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import release_kit
-from release_kit.auditing.findings import Finding, NotExamined, Report, Severity, Verdict
+from release_kit.auditing.findings import (
+    DecidingKnob,
+    Finding,
+    JudgedPart,
+    NotExamined,
+    Report,
+    Severity,
+    Verdict,
+    WaivedFinding,
+)
 from release_kit.errors import UnusableInput
 from release_kit.files import SCHEMAS
 from release_kit.formats import FORMATS
 from release_kit.formats.json import parse_json, render_json
 from release_kit.formats.text import render_text
-from tests.bundles import CASES
+from tests.bundles import CASES, CONTRADICTION, stamp, waiver
 from tests.projects import copy_project
 
 SCHEMA = json.loads((SCHEMAS / "report.schema.json").read_text(encoding="utf-8"))
@@ -33,6 +42,29 @@ EMAIL = Finding(
     cites=("policy: no contact data",),
 )
 LICENSE = Finding("license-review", Severity.WARNING, "a person must decide", fix="Ask legal.")
+WAIVED = WaivedFinding(
+    Finding(
+        "license-denied",
+        Severity.ERROR,
+        "too many users",
+        "release.yaml",
+        9,
+        7,
+        "Buy a license.",
+        ("Some License, section 2",),
+        "acme/base",
+        "user-threshold",
+    ),
+    "bought",
+    "Release Team",
+    "Ada Counsel",
+    "license-bought",
+    "ticket LEGAL-7",
+    "2026-12-31",
+)
+KNOB = DecidingKnob(
+    "adapter-is-derivative", "yes", "legal", "2026-11-01", "any", "It needs the weights.", 2
+)
 
 REPORT = Report(
     repo_id="acme/topics",
@@ -47,6 +79,13 @@ REPORT = Report(
     not_examined=(NotExamined("model.safetensors", "weights are numbers"),),
     findings=(EMAIL, LICENSE),
     unfinished=(),
+    waived=(WAIVED,),
+    lineage=(
+        JudgedPart("acme/base", "base_model", "weights-derived", "unknown", "mit", "text", "allow"),
+    ),
+    knobs=(KNOB,),
+    judged_on="2026-11-23",
+    valid_until="2026-12-31",
 )
 
 HOSTILE = [
@@ -77,6 +116,11 @@ def real(
         project = copy_project(audited_project, folder / rule)
         CASES[rule].fires(project)
         reports[rule] = release_kit.audit(project)
+    waived = copy_project(audited_project, folder / "waived")
+    (waived / "base" / "README.md").write_text(CONTRADICTION, encoding="utf-8")
+    waiver(waived, "license-contradiction", upstream="acme/tiny-bert")
+    stamp(waived)
+    reports["waived"] = release_kit.audit(waived)
     reports["nothing declared"] = release_kit.audit(folder / "pass" / "base")
     return reports
 
@@ -114,10 +158,27 @@ def test_an_unfinished_check_cannot_be_passed_off_as_finished() -> None:
         parse_json(json.dumps({**data, "verdict": "pass"}), "audit.json")
 
 
+def test_waived_findings_do_not_count_in_the_verdict() -> None:
+    report = replace(REPORT, findings=())
+    assert report.verdict is Verdict.PASS
+    assert json.loads(render_json(report))["verdict"] == "pass"
+
+
 @pytest.mark.parametrize(
     "damage",
     [
-        {"report": 2},
+        {"report": 1},
+        {"waived": [{**json.loads(render_json(REPORT))["waived"][0], "approver": ""}]},
+        {"waived": [{**json.loads(render_json(REPORT))["waived"][0], "finding": {}}]},
+        {"waived": [json.loads(render_json(REPORT))["findings"][0]]},
+        {"lineage": [{**json.loads(render_json(REPORT))["lineage"][0], "verdict": "fine"}]},
+        {"knobs": [{**json.loads(render_json(REPORT))["knobs"][0], "decisions": "2"}]},
+        {"valid_until": None},
+        {"valid_until": 20261231},
+        {"judged_on": "today"},
+        {"unfinished": ""},
+        {"manifest_digest": 7},
+        {"not_examined": {}},
         {"findings": None},
         {"findings": [{"rule": "x"}]},
         {"findings": [{**json.loads(render_json(REPORT))["findings"][0], "severity": "fine"}]},
@@ -132,7 +193,18 @@ def test_what_is_no_report_is_refused(damage: dict[str, Any]) -> None:
         parse_json(json.dumps(data), "audit.json")
 
 
-@pytest.mark.parametrize("text", ["", "pass", "[]", "{}", "null", "[" * 100_000, '{"report": 1}'])
+def test_a_key_that_stands_twice_is_refused() -> None:
+    twice = render_json(REPORT).replace('"waived":', '"waived": [], "waived":', 1)
+    assert json.loads(twice) == json.loads(render_json(REPORT))
+    with pytest.raises(UnusableInput, match="is not an audit report"):
+        parse_json(twice, "audit.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "pass", "[]", "{}", "null", "[" * 100_000, '{"report": 2}', "\udcff", '"report"', "NaN"],
+    ids=lambda text: ascii(text[:20]),
+)
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(UnusableInput, match="is not an audit report"):
         parse_json(text, "audit.json")
@@ -153,6 +225,7 @@ def test_real_reports_keep_to_the_schema(real: dict[str, Report]) -> None:
         "license-denied": Verdict.BLOCK,
         "personal-data": Verdict.BLOCK,
         "check-unfinished": Verdict.BLOCK,
+        "waived": Verdict.PASS,
         "nothing declared": Verdict.BLOCK,
     }
     for report in real.values():
@@ -162,7 +235,7 @@ def test_real_reports_keep_to_the_schema(real: dict[str, Report]) -> None:
 def test_the_schema_is_sound_and_closed() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     objects = list(_objects(SCHEMA))
-    assert len(objects) == 4
+    assert len(objects) == 7
     assert all(part["additionalProperties"] is False for part in objects)
 
 
@@ -184,8 +257,14 @@ def test_the_schema_refuses_what_a_report_never_says() -> None:
         {"verdict": "pass"},
         {"verdict": "review"},
         {"surprise": 1},
-        {"report": 2},
+        {"report": 1},
         {"policy_digest": ""},
+        {"valid_until": "soon"},
+        {"judged_on": ""},
+        {"waived": [finding]},
+        {"waived": [{**data["waived"][0], "expires": ""}]},
+        {"lineage": [{**data["lineage"][0], "basis": "rumour"}]},
+        {"knobs": [{**data["knobs"][0], "decisions": 0}]},
         {"examined": {"files": -1}},
         {"examined": {}},
         {"findings": [{**finding, "text": "zerlina"}]},
@@ -222,9 +301,39 @@ def test_each_finding_shows_where_why_and_what_to_do() -> None:
     ) in render_text(REPORT)
 
 
+def test_what_is_waived_is_shown_whole_and_counted() -> None:
+    shown = render_text(REPORT)
+    assert (
+        "waived error[license-denied] release.yaml:9:7\n"
+        "  too many users\n"
+        "  see: Some License, section 2\n"
+        "  fix: Buy a license.\n"
+        "  waiver: bought (license-bought), asked for by Release Team, approved by Ada Counsel, "
+        "until 2026-12-31; evidence: ticket LEGAL-7\n"
+    ) in shown
+    assert "1 error, 1 warning, 0 notes, 1 waived; 2 checks finished, 0 did not.\n" in shown
+    assert "It rests on waivers or grants; the first ends on 2026-12-31.\n" in shown
+
+
+def test_the_knobs_that_decided_are_shown_with_who_answers_for_them() -> None:
+    for decisions, times in ((2, "2 times"), (1, "1 time")):
+        shown = render_text(replace(REPORT, knobs=(replace(KNOB, decisions=decisions),)))
+        assert (
+            "Contested questions that decided something:\n"
+            f"  adapter-is-derivative = yes (legal, 2026-11-01, any), {times}: "
+            "It needs the weights.\n"
+        ) in shown
+
+
+def test_what_no_report_has_is_not_announced() -> None:
+    shown = render_text(replace(REPORT, waived=(), knobs=(), valid_until=""))
+    for word in ("waive", "Contested", "rests on"):
+        assert word not in shown
+
+
 def test_text_says_what_was_looked_at_and_what_was_not() -> None:
     shown = render_text(replace(REPORT, unfinished=("weights",)))
-    assert "1 error, 1 warning, 0 notes; 2 checks finished, 1 did not." in shown
+    assert "1 error, 1 warning, 0 notes, 1 waived; 2 checks finished, 1 did not." in shown
     assert "Examined: 3 files, 2 text files searched." in shown
     assert "  model.safetensors: weights are numbers\n" in shown
 
@@ -239,7 +348,10 @@ def test_real_reports_show_every_finding(real: dict[str, Report]) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-@pytest.mark.parametrize("place", ["path", "message", "fix", "cites", "not examined", "release"])
+@pytest.mark.parametrize(
+    "place",
+    ["path", "message", "fix", "cites", "not examined", "release", "waiver", "waived", "knob"],
+)
 def test_nothing_can_forge_a_line_or_command_a_runner(place: str, text: str) -> None:
     harmless = render_text(_with(place, "harmless"))
 
@@ -260,6 +372,15 @@ def _with(place: str, text: str) -> Report:
         return replace(REPORT, not_examined=unseen)
     if place == "release":
         return replace(REPORT, repo_id=text, version=text, policy=text)
+    if place == "waiver":
+        waiver = replace(WAIVED, waiver=text, owner=text, approver=text, evidence=text)
+        return replace(REPORT, waived=(waiver,), valid_until=text)
+    if place == "waived":
+        hidden = replace(WAIVED.finding, message=text, path=text, fix=text, cites=(text,))
+        return replace(REPORT, waived=(replace(WAIVED, finding=hidden),))
+    if place == "knob":
+        knob = replace(KNOB, set=text, owner=text, jurisdiction=text, reason=text)
+        return replace(REPORT, knobs=(knob,))
     value: Any = (text,) if place == "cites" else text
     return replace(REPORT, findings=(replace(EMAIL, **{place: value}), LICENSE))
 

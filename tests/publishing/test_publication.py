@@ -9,8 +9,10 @@ import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import date, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd, close_session, snapshot_download
@@ -21,7 +23,9 @@ from release_kit.bundle import write_manifest
 from release_kit.errors import Refused, Unfinished, UnusableInput
 from release_kit.licensing.policy import BASELINE
 from release_kit.publishing import hub as speaking
+from release_kit.publishing import publication as gate
 from release_kit.publishing.rehearsal import RehearsalHub
+from tests.bundles import CONTRADICTION, day, own_policy, stamp, waiver
 from tests.projects import edit
 from tests.publishing.relay import CUT, DROP, HOLD, Answer, relay
 from tests.publishing.releases import (
@@ -361,7 +365,7 @@ def _bundle_linked(project: Path) -> None:
 
 
 def _garbled_report(project: Path) -> None:
-    (project / "out" / "audit.json").write_bytes(b'{"report": 1, "verdict": "pass"}')
+    (project / "out" / "audit.json").write_bytes(b'{"report": 2, "verdict": "pass"}')
 
 
 _BREAKS: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
@@ -464,8 +468,105 @@ def test_a_verdict_other_than_pass_is_refused_and_cannot_be_overwritten(
     requests = _mark(hub)
     with raises(hub, Refused, f"verdict is {verdict}, not pass"):
         publish(project, hub)
-    edit(project / "out" / "audit.json", f'"verdict": "{verdict}"', '"verdict": "pass"')
+    edit(project / "out" / "audit.json", f'\n  "verdict": "{verdict}"', '\n  "verdict": "pass"')
     with raises(hub, UnusableInput, f"says pass, but its findings give {verdict}"):
+        publish(project, hub)
+    assert requests() == []
+
+
+def _release_with_a_waiver(project: Path) -> None:
+    """Build and audit a project whose one finding somebody answers for."""
+    (project / "base" / "README.md").write_text(CONTRADICTION, encoding="utf-8")
+    waiver(project, "license-contradiction", upstream="acme/tiny-bert")
+    stamp(project)
+    report = release_kit.audit(project)
+    assert (report.verdict, len(report.waived)) == (Verdict.PASS, 1)
+
+
+def _on(monkeypatch: pytest.MonkeyPatch, distance: int) -> None:
+    """Let the gate believe that so many days have passed since the audit."""
+    then = date.today() + timedelta(distance)
+
+    class Calendar(date):
+        @classmethod
+        def today(cls) -> date:
+            return then
+
+    monkeypatch.setattr(gate, "date", Calendar)
+
+
+def test_a_release_that_rests_on_a_waiver_is_published_until_its_last_day(
+    hub: RehearsalHub, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _release_with_a_waiver(project)
+    _on(monkeypatch, 31)
+    requests = _mark(hub)
+    with raises(hub, Refused, f"rests on expired on {day(30)}") as refused:
+        publish(project, hub)
+    assert "the waiver waiver-license-contradiction for license-contradiction" in str(refused.value)
+    assert requests() == []
+    _on(monkeypatch, 30)
+    publish(project, hub)
+    assert standing(hub) == DONE
+
+
+def test_a_release_that_rests_on_a_grant_is_not_published_after_its_last_day(
+    hub: RehearsalHub, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = own_policy(project)
+    grant = {
+        "id": "bought",
+        "licensor": "Acme Data",
+        "upstream": "acme/topic-notes",
+        "permits": ["commercial-use"],
+        "own_terms": True,
+        "owner": "legal",
+        "evidence": "contract 7",
+        "signed": day(-3),
+        "expires": day(3),
+    }
+    edit(policy, "grants: []", f"grants: [{json.dumps(grant)}]")
+    change(project, "license: cc-by-4.0", "license: cc-by-nc-4.0")
+    _on(monkeypatch, 4)
+    requests = _mark(hub)
+    with raises(hub, Refused, f"rests on expired on {day(3)}"):
+        publish(project, hub)
+    assert requests() == []
+    _on(monkeypatch, 3)
+    publish(project, hub)
+    assert standing(hub) == DONE
+
+
+def _waive(audit: Any) -> None:
+    """Call the finding waived, as the genuine one is."""
+    genuine = audit["waived"][0]
+    audit["waived"] += [{**genuine, "finding": finding} for finding in audit["findings"]]
+    audit["findings"], audit["verdict"] = [], "pass"
+
+
+def _extend(audit: Any) -> None:
+    audit["waived"][0]["expires"] = audit["valid_until"] = "2099-01-01"
+
+
+def _rename(audit: Any) -> None:
+    audit["waived"][0]["approver"] = "Somebody Else"
+
+
+@pytest.mark.parametrize("tamper", [_waive, _extend, _rename])
+def test_a_report_that_calls_waived_what_nobody_waived_is_refused(
+    hub: RehearsalHub, project: Path, tamper: Callable[[Any], None]
+) -> None:
+    _release_with_a_waiver(project)
+    if tamper is _waive:
+        edit(project / "release.yaml", "license: cc-by-4.0", "license: cc-by-nc-4.0")
+        stamp(project)
+        assert release_kit.audit(project).verdict is Verdict.BLOCK
+    path = project / "out" / "audit.json"
+    audit = json.loads(path.read_bytes())
+    tamper(audit)
+    path.write_text(json.dumps(audit), encoding="utf-8")
+    requests = _mark(hub)
+    with raises(hub, Refused, "is none of the policy's in force"):
         publish(project, hub)
     assert requests() == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from release_kit.auditing.checks import (
     card,
     license,
+    lineage,
     manifest,
     personal_data,
     provenance,
@@ -17,6 +18,7 @@ CHECKS: tuple[Check, ...] = (
     manifest.CHECK,
     weights.CHECK,
     card.CHECK,
+    lineage.CHECK,
     license.CHECK,
     provenance.CHECK,
     training_data.CHECK,

@@ -8,10 +8,10 @@ from typing import Any
 
 from release_kit.auditing.candidate import Candidate
 from release_kit.auditing.checks.check import Check, Outcome
-from release_kit.auditing.findings import Finding, Rule, Severity
+from release_kit.auditing.findings import Finding, Rule, Severity, unquoted
 from release_kit.cards import Card, license_metadata, parse_card
 from release_kit.errors import UnusableInput
-from release_kit.licensing.obligations import CARD
+from release_kit.licensing.proofs import CARD
 from release_kit.release import Release
 
 MISSING = Rule(
@@ -51,8 +51,6 @@ PLACEHOLDER = Rule(
 _PLACEHOLDERS = re.compile(
     r"(?i:more information needed|lorem ipsum|\[\s*fill)|\b(TODO|TBD|FIXME)\b|\{\{.*?\}\}"
 )
-# The parser's messages quote the card, and anything may stand there.
-_QUOTED = re.compile(r"(['\"]).*\1", re.DOTALL)
 _REBUILD = "Run `release-kit build`, which writes it from release.yaml."
 
 
@@ -78,7 +76,7 @@ def _findings(candidate: Candidate) -> Iterator[Finding]:
             yield Finding(
                 UNREADABLE.id,
                 UNREADABLE.severity,
-                _QUOTED.sub("…", problem.message),
+                unquoted(problem.message),
                 CARD,
                 problem.line,
                 problem.column,
@@ -86,8 +84,8 @@ def _findings(candidate: Candidate) -> Iterator[Finding]:
             )
         return
     yield from _placeholders(card)
-    if candidate.release is not None:
-        yield from _against_release(card, candidate.release)
+    if candidate.judgement is not None:
+        yield from _against_release(card, candidate.judgement.release)
 
 
 def _placeholders(card: Card) -> Iterator[Finding]:

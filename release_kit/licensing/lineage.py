@@ -1,0 +1,325 @@
+"""The lineage with the license under which each part is judged: declared, detected, concluded.
+
+What release.yaml declares is held against what the upstream's own files say: the text of its
+LICENSE above all, then its card, the metadata of its weights and the headers of its code. The
+table of model ids speaks only where no such file is at hand. Where two places disagree, that is a
+doubt, and it names both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from release_kit.licensing.detection import Detected, LicenseEvidence, UpstreamEvidence, detect
+from release_kit.licensing.licenses import Licenses, identified
+from release_kit.licensing.models import license_of_model
+from release_kit.release import RELEASE_FILE, Release, Upstream
+
+TEXT = "license-text"
+_MODELS = ("base_model", "adapter", "generator")
+# What the Hub has people write who do not say under which license something is.
+_NO_ANSWER = ("other", "unknown")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One upstream and the license under which it is judged."""
+
+    upstream: Upstream
+    license: str
+    """The concluded id; one that nobody holds facts about where nothing better is known."""
+    basis: str
+    """What the conclusion rests on: text, statement, table or declaration."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Something that keeps a license or the lineage from being plain."""
+
+    rule: str
+    """The rule of the audit."""
+    upstream: Upstream | None
+    """None when it is about the release's own license."""
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The parts of a release, closed, and what is doubtful about them."""
+
+    parts: tuple[Part, ...]
+    doubts: tuple[Doubt, ...]
+
+
+def conclude(release: Release, licenses: Licenses) -> Lineage:
+    """Return the lineage with the license of every part.
+
+    Raises:
+        UnusableInput: the table of models, or a license file, breaks its schema.
+    """
+    parts: list[Part] = []
+    doubts: list[Doubt] = list(_spelling(release.license, None, licenses))
+    known = {upstream.id.casefold() for upstream in release.lineage}
+    for upstream in release.lineage:
+        declared = identified(upstream.license, licenses) or upstream.license
+        doubts.extend(_spelling(upstream.license, upstream, licenses))
+        if upstream.path is not None and upstream.path.exists():
+            found = detect(upstream.path, licenses)
+        else:
+            found = Detected((), (), ())
+        part, said = _concluded(upstream, declared, found, licenses)
+        parts.append(part)
+        doubts.extend(said)
+        doubts.extend(_absent(upstream))
+        doubts.extend(_unread(upstream, found))
+        doubts.extend(_unlisted(upstream, found, known))
+        doubts.extend(_beside(upstream, release, licenses))
+    return Lineage(tuple(parts), tuple(doubts))
+
+
+def canonical(release: Release, licenses: Licenses) -> Release:
+    """Return the release with its own license as the knowledge base spells it."""
+    return replace(release, license=identified(release.license, licenses) or release.license)
+
+
+def unlisted(
+    found: Detected, release: Release, own_id: str = ""
+) -> Iterator[tuple[UpstreamEvidence, str]]:
+    """Yield each upstream that files name and the lineage does not list, and how to mend it."""
+    known = {upstream.id.casefold() for upstream in release.lineage}
+    yield from _missing(found, known | {own_id.casefold(), release.repo_id.casefold()})
+
+
+def _spelling(word: str, upstream: Upstream | None, licenses: Licenses) -> Iterator[Doubt]:
+    meant = identified(word, licenses)
+    if meant and meant != word:
+        yield Doubt(
+            "license-spelling",
+            upstream,
+            f"'{word}' was read as {meant}",
+            f"Write license: {meant}.",
+        )
+
+
+def _concluded(
+    upstream: Upstream, declared: str, found: Detected, licenses: Licenses
+) -> tuple[Part, list[Doubt]]:
+    doubts = [d for e in found.licenses if (d := _inexact(upstream, e)) is not None]
+    telling = [e for e in found.licenses if e.license not in _NO_ANSWER]
+    if not telling:
+        part, said = _from_table(upstream, declared, licenses)
+        return part, doubts + said
+    texts = [e for e in telling if e.kind == TEXT and e.exact and e.license]
+    # An altered text is no word for the license that it resembles.
+    words = [e for e in telling if e.kind != TEXT]
+    basis, speaking = ("text", texts) if texts else ("statement", words)
+    named = _answers(declared) and not _is_family(declared, licenses)
+    if _answers(declared):
+        doubts += _contradictions(
+            upstream, _declaration(upstream, declared), declared, telling, licenses
+        )
+    if not named:
+        first, *others = (*speaking, *(e for e in telling if e not in speaking))
+        says = f"{_place(upstream, first)} ({first.kind}) says {_says(first)}"
+        doubts += _contradictions(upstream, says, first.license, others, licenses)
+    if named and any(e.license == declared for e in speaking):
+        return Part(upstream, declared, basis), doubts
+    license = speaking[0].license if speaking else ""
+    plain = speaking == (texts or telling) and all(e.license == license for e in speaking)
+    if plain and (texts or not named) and license and not _is_family(license, licenses):
+        if not named:
+            doubts.append(_was_concluded(upstream, license, speaking[0]))
+        return Part(upstream, license, basis), doubts
+    return Part(upstream, declared, "declaration"), doubts
+
+
+def _answers(license_id: str) -> bool:
+    return bool(license_id) and license_id not in _NO_ANSWER
+
+
+def _is_family(license_id: str, licenses: Licenses) -> bool:
+    return license_id in licenses and licenses[license_id].kind != "license"
+
+
+def _agree(one: str, other: str, licenses: Licenses) -> bool:
+    """Tell whether two ids mean one license; a family, such as bsd, agrees with its members."""
+
+    def covers(family: str, member: str) -> bool:
+        return _is_family(family, licenses) and any(
+            word.startswith(family) for word in member.split("-")
+        )
+
+    return one == other or covers(one, other) or covers(other, one)
+
+
+def _near(license_id: str, evidence: LicenseEvidence, licenses: Licenses) -> bool:
+    """Tell whether the evidence leaves room for the license: a choice, or a text altered a bit."""
+    if license_id in evidence.choices:
+        return True
+    # An altered text is a doubt of its own.
+    own = licenses.get(license_id)
+    return (
+        evidence.kind == TEXT
+        and not evidence.license
+        and own is not None
+        and evidence.said == own.name
+    )
+
+
+def _says(evidence: LicenseEvidence) -> str:
+    if evidence.kind == TEXT:
+        return f"the text of {evidence.license}" if evidence.license else "a text not known here"
+    return evidence.license or f"'{evidence.said}', which is no license that is known here"
+
+
+def _declaration(upstream: Upstream, declared: str) -> str:
+    line, column = upstream.position
+    return f"{RELEASE_FILE}:{line}:{column} says {declared}"
+
+
+def _contradictions(
+    upstream: Upstream,
+    says: str,
+    license_id: str,
+    telling: Iterable[LicenseEvidence],
+    licenses: Licenses,
+) -> Iterator[Doubt]:
+    """Yield where evidence disagrees with a place that says `license_id`."""
+    for evidence in telling:
+        if not _agree(license_id, evidence.license, licenses) and not _near(
+            license_id, evidence, licenses
+        ):
+            yield Doubt(
+                "license-contradiction",
+                upstream,
+                f"{says}, but {_place(upstream, evidence)} ({evidence.kind}) says "
+                f"{_says(evidence)}",
+                "Read both. Correct release.yaml if it is wrong; if the file is wrong, ask its"
+                " author, and have the finding waived with that answer as evidence.",
+            )
+
+
+def _inexact(upstream: Upstream, evidence: LicenseEvidence) -> Doubt | None:
+    if evidence.kind != TEXT or (evidence.exact and evidence.license):
+        return None
+    what = f"the text of {evidence.license}, but it" if evidence.license else "a text that"
+    remark = evidence.remark or "is none of those that are known"
+    return Doubt(
+        "license-text-altered",
+        upstream,
+        f"{_place(upstream, evidence)} holds {what} {remark}",
+        "Read the file. Terms that were added or changed need a license file of their own in the"
+        " policy's folder of licenses; have a mere difference in form waived.",
+    )
+
+
+def _was_concluded(upstream: Upstream, license: str, evidence: LicenseEvidence) -> Doubt:
+    return Doubt(
+        "license-concluded",
+        upstream,
+        f"release.yaml says '{upstream.license}'; {license} was concluded from "
+        f"{_place(upstream, evidence)} ({evidence.kind})",
+        f"Check it, and write license: {license}.",
+    )
+
+
+def _from_table(upstream: Upstream, declared: str, licenses: Licenses) -> tuple[Part, list[Doubt]]:
+    entry = license_of_model(upstream.id) if upstream.role in _MODELS else None
+    if entry is None:
+        return Part(upstream, declared, "declaration"), []
+    if entry.license == declared and not _is_family(declared, licenses):
+        return Part(upstream, declared, "table"), []
+    named = _answers(declared) and not _is_family(declared, licenses)
+    if not named and not _answers(entry.license):
+        return Part(upstream, declared, "declaration"), []
+    where = f"policies/models.yaml:{entry.position[0]} ({entry.source}, {entry.date})"
+    if not named and (not _answers(declared) or _agree(declared, entry.license, licenses)):
+        doubt = Doubt(
+            "license-from-table",
+            upstream,
+            f"release.yaml says '{upstream.license}' and no file of {upstream.id} at hand tells "
+            f"its license; {entry.license} was taken from {where}",
+            f"Fetch its LICENSE file, name its folder as path, and write license: {entry.license}.",
+        )
+        return Part(upstream, entry.license, "table"), [doubt]
+    because = f" ({entry.because.rstrip('.')})" if entry.because else ""
+    doubt = Doubt(
+        "license-contradiction",
+        upstream,
+        f"{_declaration(upstream, declared)}, but {where} says {entry.license} for "
+        f"{upstream.id}{because}, and none of its own files at hand tells its license",
+        "Fetch its LICENSE file and name its folder as path: the text decides.",
+    )
+    return Part(upstream, declared, "declaration"), [doubt]
+
+
+def _absent(upstream: Upstream) -> Iterator[Doubt]:
+    if upstream.path is not None and not upstream.path.exists():
+        yield Doubt(
+            "license-unreadable",
+            upstream,
+            f"there is nothing at its path, {upstream.path.name}, so its own files tell nothing",
+            "Fetch it, or correct its path in release.yaml; without a path only what is declared,"
+            " and the table of models, can speak.",
+        )
+
+
+def _unread(upstream: Upstream, found: Detected) -> Iterator[Doubt]:
+    for unreadable in found.unreadable:
+        yield Doubt(
+            "license-unreadable",
+            upstream,
+            f"{upstream.id}/{unreadable.path} {unreadable.because}, so what it says about the"
+            " license or the lineage is not known",
+            "Fetch the file again, or mend it.",
+        )
+
+
+def _unlisted(upstream: Upstream, found: Detected, known: set[str]) -> Iterator[Doubt]:
+    for evidence, fix in _missing(found, known):
+        yield Doubt(
+            "lineage-incomplete",
+            upstream,
+            f"{upstream.id}/{evidence.path} ({evidence.kind}) says that it was made from "
+            f"{evidence.id}, which the lineage does not list",
+            fix,
+        )
+
+
+def _beside(upstream: Upstream, release: Release, licenses: Licenses) -> Iterator[Doubt]:
+    """Yield the licenses that the table knows to hold beside a model's own, and nobody lists."""
+    entry = license_of_model(upstream.id) if upstream.role in _MODELS else None
+    if entry is None or not entry.also:
+        return
+    listed = {identified(other.license, licenses) for other in release.lineage}
+    for license_id in entry.also:
+        if license_id not in listed:
+            yield Doubt(
+                "lineage-incomplete",
+                upstream,
+                f"policies/models.yaml:{entry.position[0]} ({entry.source}, {entry.date}) says that"
+                f" {license_id} holds beside {entry.license}, and the lineage lists nothing under"
+                " it",
+                "Add the model that it was made from under lineage.base_models with its license"
+                " and source, and name it in made_from.",
+            )
+
+
+def _missing(found: Detected, known: set[str]) -> Iterator[tuple[UpstreamEvidence, str]]:
+    seen: set[tuple[str, str]] = set()
+    for evidence in found.upstreams:
+        key = evidence.id.casefold()
+        if key not in known and (evidence.path, key) not in seen:
+            seen.add((evidence.path, key))
+            section = "datasets" if evidence.role == "dataset" else "base_models"
+            yield (
+                evidence,
+                f"Add {evidence.id} under lineage.{section} with its license and source, and name"
+                " it in made_from.",
+            )
+
+
+def _place(upstream: Upstream, evidence: LicenseEvidence) -> str:
+    return f"{upstream.id}/{evidence.path}" + (f":{evidence.line}" if evidence.line else "")
