@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from importlib import metadata
 from pathlib import Path
 
@@ -231,19 +230,14 @@ def test_a_fingerprint_that_lies_is_not_believed() -> None:
         "circled numbers", "line ends", "one long word",
     ],
 )  # fmt: skip
-@pytest.mark.slow
-def test_five_megabytes_take_seconds_not_hours(hostile: str) -> None:
-    began = time.perf_counter()
+def test_five_hostile_megabytes_come_to_an_end(hostile: str) -> None:
     assert not carries(hostile, [KNOWN])
-    assert time.perf_counter() - began < 30
 
 
 def test_beginnings_of_a_long_text_repeated_do_not_multiply_the_work() -> None:
     # Each beginning could ask for a digest of all that follows.
     long = fingerprint((KNOWN.begins + " ") * 5_000 + "end")
-    began = time.perf_counter()
     assert not carries((KNOWN.begins + " ") * 20_000, [long])
-    assert time.perf_counter() - began < 30
 
 
 def test_normalized_joins_lines_and_composes_letters() -> None:
