@@ -23,7 +23,8 @@ from release_kit.errors import UnusableInput
 from release_kit.files import TEMPLATES, json_bytes, whole_folder, write_atomic
 from release_kit.formats.json import render_json
 from release_kit.licensing.judgement import judge
-from release_kit.licensing.policy import BASELINE, load_policy
+from release_kit.licensing.policy import load_policy
+from release_kit.licensing.policy_files import BASELINE
 from release_kit.licensing.proofs import CARD
 from release_kit.progress import SILENT, Watcher
 from release_kit.project import Project, is_project, open_project

@@ -18,7 +18,8 @@ from typing import Any
 import release_kit
 from release_kit.bundle import MANIFEST, write_manifest
 from release_kit.licensing.licenses import license_text, load_licenses
-from release_kit.licensing.policy import BASELINE, load_policy
+from release_kit.licensing.policy import load_policy
+from release_kit.licensing.policy_files import BASELINE
 from release_kit.licensing.texts import fingerprint
 from release_kit.project import Project, open_project
 from release_kit.receipts import Receipt, digest_of, read_receipt, write_receipt

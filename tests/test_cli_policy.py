@@ -12,7 +12,8 @@ import pytest
 
 from release_kit.auditing.engine import all_rules
 from release_kit.cli import main
-from release_kit.licensing.policy import BASELINE, load_policy
+from release_kit.licensing.policy import load_policy
+from release_kit.licensing.policy_files import BASELINE
 from tests.licensing.test_policy import OVERLAY, RULE, WAIVER, with_waivers
 from tests.licensing.test_policy_tests import HEAD, PAIR
 

@@ -16,7 +16,8 @@ from release_kit.auditing.engine import waivable_rules
 from release_kit.auditing.findings import Severity, Verdict
 from release_kit.licensing.facts import Situation, license_facts, part_facts, release_facts
 from release_kit.licensing.licenses import load_licenses
-from release_kit.licensing.policy import _NAMED_FACTS, DECISIONS, load_policy, shipped_policies
+from release_kit.licensing.policy import load_policy
+from release_kit.licensing.policy_files import _NAMED_FACTS, DECISIONS, shipped_policies
 from release_kit.licensing.proofs import _PROOFS, VERDICT
 from release_kit.licensing.verdicts import Verdicts
 from release_kit.training.tasks import TASKS

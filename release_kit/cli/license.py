@@ -145,8 +145,9 @@ def explain(context: click.Context, /, **said: Any) -> None:
     read.
     """
     from release_kit.licensing.explanation import explain as told
-    from release_kit.licensing.explanation import explanation_lines, load_words
+    from release_kit.licensing.explanation import explanation_lines
     from release_kit.licensing.questions import KINDS, ask
+    from release_kit.licensing.words import load_words
     from release_kit.release import Organization
 
     language, planned = said["language"], said["planned"]
@@ -202,10 +203,11 @@ def show(license_id: str, policy: str, language: str, output_format: str) -> Non
 
     LICENSE is an id, a name that is plainly spelled, or the id of a public model.
     """
-    from release_kit.licensing.explanation import license_data, license_lines, load_words
+    from release_kit.licensing.license_page import license_data, license_lines
     from release_kit.licensing.licenses import identified
     from release_kit.licensing.models import license_of_model
     from release_kit.licensing.questions import Remark, table_remarks
+    from release_kit.licensing.words import load_words
 
     licenses, remarks = _licenses(policy), []
     meant = identified(license_id, licenses)
@@ -328,7 +330,8 @@ def _cut(text: str, lines: str | None) -> str:
 
 
 def _policy(name: str) -> Policy:
-    from release_kit.licensing.policy import load_policy, policy_file, shipped_policies
+    from release_kit.licensing.policy import load_policy
+    from release_kit.licensing.policy_files import policy_file, shipped_policies
 
     if not policy_file(name).is_file():
         raise UnusableInput(

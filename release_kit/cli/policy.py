@@ -222,7 +222,8 @@ def _depending(items: Sequence[str], words: _Words) -> Iterator[str]:
 
 
 def _tests_of(rule: PolicyRule, read: Policy, words: _Words) -> Iterator[str]:
-    from release_kit.licensing.policy import load_policy, read_chain
+    from release_kit.licensing.policy import load_policy
+    from release_kit.licensing.policy_files import read_chain
     from release_kit.licensing.policy_tests import read_tests
 
     told = False

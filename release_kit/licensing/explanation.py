@@ -1,4 +1,4 @@
-"""A judgement, or a license, told to people in plain words: values → text.
+"""A judgement told to people in plain words: values → text.
 
 The words stand in `policies/language/`, a file a language; what a license says is given as its
 file has it. Nothing is decided here.
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
 
-from release_kit.errors import Unfinished
-from release_kit.files import POLICIES
 from release_kit.licensing.facts import (
     Missing,
     Situation,
@@ -24,57 +21,24 @@ from release_kit.licensing.facts import (
 )
 from release_kit.licensing.judgement import Judgement
 from release_kit.licensing.licenses import (
-    FOLDER,
-    AppliesWhen,
     Condition,
-    KnownText,
     License,
     Limitation,
-    license_text,
 )
 from release_kit.licensing.lineage import Part
 from release_kit.licensing.obligations import Conflict
-from release_kit.licensing.policy import DECISIONS
+from release_kit.licensing.policy_files import DECISIONS
 from release_kit.licensing.questions import Remark
 from release_kit.licensing.verdicts import Decision, Reach, Verdicts, section
-from release_kit.strict_yaml import read_yaml
-
-LANGUAGES = ("en", "zh")
-
-_COMMA = {"en": ", ", "zh": "、"}
-
-
-@dataclass(frozen=True)
-class Words:
-    """The words of one language."""
-
-    language: str
-    groups: Mapping[str, Mapping[str, str]]
-    """Group → key → words, as `schemas/language.schema.json` lists them."""
-
-    def of(self, group: str, key: str) -> str:
-        """Return the words for `key`."""
-        return self.groups[group][key]
-
-    def all_of(self, group: str, keys: Iterable[str]) -> str:
-        """Return the words for several keys as one enumeration."""
-        return _COMMA[self.language].join(self.of(group, key) for key in keys)
-
-    def say(self, phrase: str, **facts: object) -> str:
-        """Return a phrase with its facts filled in."""
-        return self.groups["phrases"][phrase].format(**facts)
-
-
-@cache
-def load_words(language: str) -> Words:
-    """Read the words of a language.
-
-    Raises:
-        UnusableInput: the file breaks its schema.
-    """
-    name = f"language/{language}.yaml"
-    data = read_yaml(POLICIES / name, "language", shown_as=f"policies/{name}").data
-    return Words(language, {key: value for key, value in data.items() if key != "language"})
+from release_kit.licensing.words import (
+    Words,
+    details_of,
+    ending,
+    noted,
+    sentence_of,
+    term_lines,
+    titled,
+)
 
 
 @dataclass(frozen=True)
@@ -367,16 +331,12 @@ def _objection(judgement: Judgement, decision: Decision, words: Words) -> Object
         because=because,
         how_to_fix=how_to_fix,
         cites=tuple(
-            words.say("cite", license=license.name, section=_noted(cited, words))
+            words.say("cite", license=license.name, section=noted(cited, words))
             for cited in dict.fromkeys(sections)
             if license
         ),
         knobs=decision.knobs,
     )
-
-
-def _noted(cited: str, words: Words) -> str:
-    return words.say("section_not_noted") if cited == "not noted" else cited
 
 
 def _candidate(
@@ -415,16 +375,12 @@ def _term(part: Part, license: License, term: Condition | Limitation, words: Wor
         upstreams=(part.upstream.id,),
         license=license.id,
         kind=term.kind,
-        sentence=_sentence(term, words),
+        sentence=sentence_of(term, words),
         fact=term.fact,
         section=term.section,
         prescribed_text=getattr(term, "prescribed_text", ""),
-        details=tuple(_details(term, words)),
+        details=tuple(details_of(term, words)),
     )
-
-
-def _sentence(term: Condition | Limitation, words: Words) -> str:
-    return words.of("conditions" if isinstance(term, Condition) else "limitations", term.kind)
 
 
 def _merged(terms: Iterable[Term]) -> tuple[Term, ...]:
@@ -436,57 +392,6 @@ def _merged(terms: Iterable[Term]) -> tuple[Term, ...]:
         upstreams = tuple(dict.fromkeys((*before, *term.upstreams)))
         found[key] = Term(**{**vars(term), "upstreams": upstreams})
     return tuple(found.values())
-
-
-def _details(term: Condition | Limitation, words: Words) -> Iterator[str]:
-    if isinstance(term, Condition):
-        yield from _condition_details(term, words)
-    else:
-        if term.threshold is not None:
-            yield words.say("threshold", number=f"{term.threshold:,}")
-        if term.measured:
-            yield words.say("measured", measured=term.measured)
-        if term.territory:
-            yield words.say("territory", territory=", ".join(term.territory))
-        if term.exempt_family:
-            yield words.say("exempt_family", family=term.exempt_family)
-    if term.scope:
-        yield words.say("scope", scope=words.of("scopes", term.scope))
-    for condition in _when(term.applies_when, words):
-        yield words.say("only_when", condition=condition)
-
-
-def _condition_details(condition: Condition, words: Words) -> Iterator[str]:
-    if condition.prescribed_text:
-        yield words.say("prescribed", text=condition.prescribed_text)
-    for text in condition.alternatives:
-        yield words.say("prescribed_or", text=text)
-    for replaced, fact in condition.fill:
-        yield words.say("fill", words=replaced, fact=fact)
-    if condition.placement:
-        yield words.say("placement", places=", ".join(condition.placement))
-    if condition.url:
-        yield words.say("link", url=condition.url)
-    if condition.attachment:
-        yield words.say("restrictions", title=condition.attachment.title)
-    if condition.mode:
-        yield words.say(f"mode_{condition.mode.replace('-', '_')}")
-    if condition.accepts:
-        yield words.say("accepts", licenses=", ".join(condition.accepts))
-
-
-def _when(when: AppliesWhen | None, words: Words) -> Iterator[str]:
-    if when is None:
-        return
-    for phrase, limit in (
-        ("users_over", when.users_over),
-        ("monthly_revenue_over", when.monthly_revenue_over_usd),
-        ("annual_revenue_over", when.annual_revenue_over_usd),
-    ):
-        if limit is not None:
-            yield words.say(phrase, number=f"{limit:,}")
-    if when.modality:
-        yield words.say(when.modality)
 
 
 def _knobs(judgements: Sequence[Judgement]) -> Iterator[ToldKnob]:
@@ -546,11 +451,11 @@ def explanation_lines(told: Explanation, words: Words) -> tuple[str, ...]:
     if told.candidates:
         count = {d: sum(c.verdict == d for c in told.candidates) for d in DECISIONS}
         lines.append(words.say("candidates", all=len(told.candidates), **count))
-    lines += _section(words.say("plan"), _plan_lines(told, words))
-    lines += _section(words.say("made_from"), _part_lines(told, words))
+    lines += titled(words.say("plan"), _plan_lines(told, words))
+    lines += titled(words.say("made_from"), _part_lines(told, words))
     always = "in_the_way_always" if told.candidates else "in_the_way"
     if told.objections:
-        lines += _section(words.say(always), _objection_lines(told, words))
+        lines += titled(words.say(always), _objection_lines(told, words))
     elif not told.candidates and not told.conflicts:
         lines += ["", words.say("nothing_in_the_way")]
     excluded = (
@@ -558,18 +463,18 @@ def explanation_lines(told: Explanation, words: Words) -> tuple[str, ...]:
         for conflict, fix in zip(told.conflicts, told.conflict_fixes, strict=True)
         for line in (conflict, f"  {words.say('how_to_fix', advice=fix)}")
     )
-    lines += _section(words.say("excluded"), excluded)
+    lines += titled(words.say("excluded"), excluded)
     lines += _candidate_lines(told, words)
     if told.obligations:
-        lines += _section(words.say("you_must"), _term_lines(told.obligations, words))
+        lines += titled(words.say("you_must"), _term_lines(told.obligations, words))
     else:
         lines += ["", words.say("owed_nothing")]
-    lines += _section(words.say("limits"), _term_lines(told.limitations, words))
-    lines += _section(words.say("knobs"), _knob_lines(told, words))
+    lines += titled(words.say("limits"), _term_lines(told.limitations, words))
+    lines += titled(words.say("knobs"), _knob_lines(told, words))
     unverified = [words.say("not_verified_item", license=license) for license in told.unverified]
-    lines += _section(words.say("not_verified"), unverified)
+    lines += titled(words.say("not_verified"), unverified)
     missing = [words.say("missing_item", field=m.field, option=m.option) for m in told.missing]
-    lines += _section(words.say("missing"), missing)
+    lines += titled(words.say("missing"), missing)
     if told.valid_until:
         lines += ["", words.say("valid_until", date=told.valid_until)]
     sources = (
@@ -581,18 +486,8 @@ def explanation_lines(told: Explanation, words: Words) -> tuple[str, ...]:
         )
         for source in told.sources
     )
-    lines += _section(words.say("sources"), sources)
-    return (*lines, *_ending(words))
-
-
-def _section(title: str, lines: Iterable[str]) -> list[str]:
-    indented = [f"  {line}" for line in lines]
-    return ["", title, *indented] if indented else []
-
-
-def _ending(words: Words) -> list[str]:
-    facts = [] if words.language == "en" else [words.say("original_words")]
-    return ["", *facts, words.say("not_legal_advice")]
+    lines += titled(words.say("sources"), sources)
+    return (*lines, *ending(words))
 
 
 def _plan_lines(told: Explanation, words: Words) -> Iterator[str]:
@@ -674,14 +569,14 @@ def _candidate_lines(told: Explanation, words: Words) -> list[str]:
         return lines
     by = {d: [c for c in told.candidates if c.verdict == d] for d in DECISIONS}
     allowed = [words.say("title", name=c.name, id=c.license) for c in by["allow"]]
-    lines += _section(words.say("candidates_allow"), allowed)
+    lines += titled(words.say("candidates_allow"), allowed)
     reviewed: list[str] = []
     for candidate in by["review"]:
         reviewed.append(words.say("title", name=candidate.name, id=candidate.license))
         reviewed += [f"  {words.say('because', reason=reason)}" for reason in candidate.because]
-    lines += _section(words.say("candidates_review"), reviewed)
+    lines += titled(words.say("candidates_review"), reviewed)
     if by["deny"]:
-        lines += _section(words.say("candidates_deny"), [", ".join(c.license for c in by["deny"])])
+        lines += titled(words.say("candidates_deny"), [", ".join(c.license for c in by["deny"])])
     return [*lines, "", words.say("candidates_left_out")]
 
 
@@ -692,19 +587,7 @@ def _term_lines(terms: Iterable[Term], words: Words) -> Iterator[str]:
             about = (term.upstreams, term.license)
             upstreams = ", ".join(term.upstreams)
             yield words.say("owed_for", upstream=upstreams, license=term.license)
-        yield from _one_term(term.sentence, term.fact, term.section, term.details, words)
-
-
-def _one_term(
-    sentence: str, fact: str, cited: str, details: Iterable[str], words: Words
-) -> Iterator[str]:
-    yield f"- {sentence}"
-    if fact:
-        yield f"    {fact}"
-    for detail in details:
-        # What a license prescribes may have several lines.
-        yield from (f"    {line}" for line in detail.split("\n"))
-    yield f"    {words.say('section', section=_noted(cited, words))}"
+        yield from term_lines(term.sentence, term.fact, term.section, term.details, words)
 
 
 def _knob_lines(told: Explanation, words: Words) -> Iterator[str]:
@@ -715,120 +598,3 @@ def _knob_lines(told: Explanation, words: Words) -> Iterator[str]:
         )  # fmt: skip
         yield "  " + words.say("knob_question", question=knob.question)
         yield "  " + words.say("knob_reason", reason=knob.reason)
-
-
-def license_lines(
-    license: License, words: Words, remarks: Iterable[Remark] = ()
-) -> tuple[str, ...]:
-    """Return everything that a license's file says, as lines."""
-    lines = [words.say("title", name=license.name, id=license.id)]
-    lines += [words.say(remark.phrase, **dict(remark.facts)) for remark in remarks]
-    if license.kind == "placeholder":
-        lines += [words.say("placeholder", id=license.id), words.say("placeholder_fix")]
-    elif license.unverified:
-        lines.append(words.say("unverified_loud"))
-    lines += ["", *_identity_lines(license, words)]
-    if license.kind == "license":
-        lines += _section(words.say("what_you_may_do"), _permission_lines(license, words))
-        lines += _section(words.say("what_you_make"), _downstream_lines(license, words))
-        conditions = [line for term in license.conditions for line in _whole_term(term, words)]
-        nothing = [words.say("you_must_nothing")]
-        lines += _section(words.say("you_must"), conditions or nothing)
-        limits = [line for term in license.limitations for line in _whole_term(term, words)]
-        nothing = [words.say("what_to_know_nothing")]
-        lines += _section(words.say("what_to_know"), limits or nothing)
-    notes = (
-        line for note in license.notes for line in _one_term(note.fact, "", note.section, (), words)
-    )
-    lines += _section(words.say("notes"), notes)
-    if license.kind == "license":
-        lines += _section(words.say("texts"), _text_lines(license, words))
-    checked = words.say("unverified")
-    if not license.unverified:
-        checked = words.say("verified", date=license.verified_at)
-    lines += _section(
-        words.say("sources"),
-        (words.say("source", url=license.source), checked,
-         words.say("facts_file", file=_file(license))),
-    )  # fmt: skip
-    return (*lines, *_ending(words))
-
-
-def _identity_lines(license: License, words: Words) -> Iterator[str]:
-    if license.version:
-        yield words.say("version", version=license.version)
-    yield words.say("spdx", id=license.spdx_id) if license.spdx_id else words.say("no_spdx")
-    if license.aliases:
-        yield words.say("aliases", names="; ".join(license.aliases))
-    yield words.say("license_page", url=license.url)
-    if license.family:
-        yield words.say("family", family=license.family)
-    yield words.say("applies_to", subjects=words.all_of("subjects", license.applies_to))
-
-
-def _permission_lines(license: License, words: Words) -> Iterator[str]:
-    for action, name in words.groups["permissions"].items():
-        said = license.permission(action)
-        verdict = words.of("permission_verdicts", said.verdict)
-        what = words.say("permission", permission=name, verdict=verdict)
-        yield from _one_term(what, said.fact, said.section, (), words)
-
-
-def _downstream_lines(license: License, words: Words) -> Iterator[str]:
-    scope = license.downstream_scope
-    details = [words.say("scope", scope=words.of("scopes", scope))] if scope else []
-    sentence = words.of("downstream", license.downstream_license)
-    yield from _one_term(sentence, "", license.downstream_section, details, words)
-    if "dataset" in license.applies_to:
-        said = words.say(f"reaches_models_{license.reaches_models}")
-        yield from _one_term(said, "", license.reaches_models_section, (), words)
-
-
-def _whole_term(term: Condition | Limitation, words: Words) -> Iterator[str]:
-    details = list(_details(term, words))
-    for relation in getattr(term, "relations", ()):
-        details.append(words.say("for_relation", relation=words.of("relations", relation)))
-    yield from _one_term(_sentence(term, words), term.fact, term.section, details, words)
-
-
-def _text_lines(license: License, words: Words) -> Iterator[str]:
-    if not license.texts:
-        yield words.say("texts_unknown")
-        return
-    try:
-        state = words.say("text_at_hand" if license_text(license) else "text_not_at_hand")
-    except Unfinished:
-        carriers = dict.fromkeys(_carrier(known) for known in license.texts if known.file)
-        state = words.say("text_damaged", carrier=", ".join(carriers))
-    yield state
-    for known in license.texts:
-        form = known.fingerprint
-        yield "- " + words.say("text_form", words=form.words, begins=form.begins)
-        yield f"    sha256 {form.sha256}"
-        if known.file:
-            yield f"    {words.say('text_carried', carrier=_carrier(known))}"
-    if license.copyright_line:
-        yield words.say("copyright_line")
-
-
-def _carrier(known: KnownText) -> str:
-    return f"{known.package}: {known.file}" if known.package else known.file
-
-
-def license_data(license: License) -> dict[str, Any]:
-    """Return everything that a license's file says as plain values, for JSON.
-
-    `text` is "at hand", "not at hand" or "damaged".
-    """
-    try:
-        text = "at hand" if license_text(license) else "not at hand"
-    except Unfinished:
-        text = "damaged"
-    data = asdict(license)
-    del data["folder"]
-    return {**data, "file": _file(license), "text": text}
-
-
-def _file(license: License) -> str:
-    file = license.folder / f"{license.id}.yaml"
-    return f"policies/licenses/{file.name}" if license.folder == FOLDER else str(file)

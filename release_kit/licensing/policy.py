@@ -1,48 +1,27 @@
-"""A policy as frozen values: rules, knobs, grants, waivers, proofs, scopes of personal data.
-
-A policy may extend another one, and can then only tighten it: add rules that review or deny, make
-a rule of the other stricter, and move a knob towards its strict end.
-"""
+"""A policy as frozen values: rules, knobs, grants, waivers, proofs, scopes of personal data."""
 
 from __future__ import annotations
 
-import difflib
-import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from release_kit.errors import Problem, UnusableInput
+from release_kit.errors import UnusableInput
 from release_kit.files import POLICIES, json_bytes, sha256_bytes, sha256_file
 from release_kit.licensing.licenses import Licenses, load_licenses
-from release_kit.strict_yaml import Document, Pointer, Position, check, read_yaml
-
-BASELINE = POLICIES / "baseline.yaml"
-OVERLAYS = POLICIES / "overlays"
-
-DECISIONS = ("allow", "review", "deny")
-"""The mildest first."""
+from release_kit.licensing.policy_files import (
+    ABOUT_UPSTREAM,
+    BASELINE,
+    PolicyFile,
+    listed,
+    own_licenses_of,
+    read_chain,
+)
+from release_kit.strict_yaml import Document, Position
 
 FactValue = str | bool
-
-# The facts that a rule's reason may name in braces.
-_NAMED_FACTS = frozenset(
-    {
-        "upstream.id",
-        "upstream.role",
-        "upstream.relation",
-        "upstream.license",
-        "release.license",
-        "release.purpose",
-        "release.visibility",
-        "organization.kind",
-        "organization.seat",
-    }
-)
-_ABOUT_UPSTREAM = ("upstream.",)
 
 
 @dataclass(frozen=True)
@@ -72,7 +51,7 @@ class PolicyRule:
     @property
     def about_upstream(self) -> bool:
         """True when the rule asks about an upstream, false when only about the release."""
-        return any(fact.startswith(_ABOUT_UPSTREAM) for fact in self.when)
+        return any(fact.startswith(ABOUT_UPSTREAM) for fact in self.when)
 
 
 @dataclass(frozen=True)
@@ -235,435 +214,6 @@ def load_policy(policy: Path | str | None = None) -> Policy:
     return _policy(chain.files)
 
 
-def shipped_policies() -> Mapping[str, Path]:
-    """Return the shipped policies, by name."""
-    return {BASELINE.stem: BASELINE} | {path.stem: path for path in sorted(OVERLAYS.glob("*.yaml"))}
-
-
-def policy_file(policy: Path | str | None) -> Path:
-    """Return the file that a policy's name or path stands for; "" and None mean the baseline."""
-    if not policy:
-        return BASELINE
-    return shipped_policies().get(str(policy), Path(policy))
-
-
-def _shown(file: Path) -> str:
-    if file.is_relative_to(POLICIES):
-        return f"policies/{file.relative_to(POLICIES)}"
-    try:
-        return str(file.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(file)
-
-
-@dataclass(frozen=True)
-class PolicyFile:
-    """One file of a policy, with those of its parts that break the schema."""
-
-    document: Document
-    file: Path
-    broken: frozenset[Pointer]
-    """What breaks the schema; nothing more is said about these parts."""
-
-    @property
-    def overlay(self) -> bool:
-        """True when it extends another policy."""
-        return "extends" in self.document.data
-
-    def part(self, *pointer: str | int) -> Any:
-        """Return what stands at `pointer`; None when nothing does or it breaks the schema."""
-        value = self.document.data
-        for key in pointer:
-            try:
-                value = value[key]
-            except (KeyError, IndexError, TypeError):
-                return None
-        broken = any(place[: len(pointer)] == pointer for place in self.broken)
-        return None if broken else value
-
-    def items(self, *pointer: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """Yield index and item of the list at `pointer`, without those that break the schema."""
-        for index in range(len(_list(self.document.data, *pointer))):
-            item = self.part(*pointer, index)
-            if item is not None:
-                yield index, item
-
-    def named(self, *pointer: str) -> Iterator[tuple[str, Any]]:
-        """Yield name and value of the mapping at `pointer`, without those that break the schema."""
-        for name in _mapping(self.document.data, *pointer):
-            value = self.part(*pointer, name)
-            if value is not None:
-                yield name, value
-
-    def problem(self, pointer: Sequence[str | int], message: str, hint: str = "") -> Problem:
-        """Return a mistake with its place in this file."""
-        return Problem(self.document.path, *self.document.locate(pointer), message, hint)
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The files of a policy, the nearest first, and all that is wrong with them."""
-
-    name: str
-    """The file that was asked for, as errors show it."""
-    files: tuple[PolicyFile, ...]
-    mistakes: tuple[Problem, ...]
-
-    @property
-    def own_licenses(self) -> Path | None:
-        """The folder with the policy's own licenses, whether it exists or not; None for none."""
-        last = self.files[-1] if self.files else None
-        return _own_licenses(last) if last and not last.overlay else None
-
-
-def read_chain(policy: Path | str | None = None) -> Chain:
-    """Read a policy and all that it extends, and find every mistake that can be told.
-
-    What stands in a part that breaks the schema is not judged further, and rules are held against
-    those of the extended policy only where that one could be read.
-    """
-    file: Path | None = policy_file(policy)
-    name = _shown(policy_file(policy))
-    files: list[PolicyFile] = []
-    mistakes: list[Problem] = []
-    while file is not None:
-        if any(file.resolve() == seen.file.resolve() for seen in files):
-            said = "the policies extend each other in a circle"
-            mistakes.append(files[-1].problem(("extends",), said))
-            break
-        try:
-            read, wrong = _read_file(file)
-        except UnusableInput as error:
-            shown = _shown(file)
-            said = error.message.removeprefix(f"{shown}: ")
-            hint = "" if file.exists() else _near(str(policy), shipped_policies(), "a file, or: ")
-            mistakes.extend(error.problems or [Problem(shown, 0, 0, said, error.hint or hint)])
-            break
-        mistakes.extend(wrong)
-        if files:
-            mistakes.extend(_wrong_version(files[-1], read))
-        files.append(read)
-        if not read.overlay:
-            mistakes.extend(_chain_mistakes(files))
-            break
-        file, wrong = _extended(read)
-        mistakes.extend(wrong)
-    mistakes.extend(problem for read in files for problem in _own_mistakes(read))
-    return Chain(name, tuple(files), tuple(dict.fromkeys(mistakes)))
-
-
-def _read_file(file: Path) -> tuple[PolicyFile, Sequence[Problem]]:
-    document = read_yaml(file, shown_as=_shown(file))
-    try:
-        check(document, "policy")
-    except UnusableInput as error:
-        if not isinstance(document.data, dict):
-            raise
-        wrong = {(problem.line, problem.column) for problem in error.problems}
-        broken = {place for place, where in document.positions.items() if place and where in wrong}
-        return PolicyFile(document, file, frozenset(broken)), error.problems
-    return PolicyFile(document, file, frozenset()), ()
-
-
-def _extended(read: PolicyFile) -> tuple[Path | None, Sequence[Problem]]:
-    extends = read.part("extends")
-    if extends is None:
-        return None, ()
-    name = extends.rpartition("@")[0]
-    shipped = shipped_policies()
-    file = shipped.get(name, read.file.parent / name)
-    if file.is_file():
-        return file, ()
-    hint = _near(name, shipped, "a file beside this one, or one of: ")
-    return None, [read.problem(("extends",), f"there is no policy '{name}' to extend", hint)]
-
-
-def _wrong_version(read: PolicyFile, extended: PolicyFile) -> Iterator[Problem]:
-    wanted = int(read.part("extends").rpartition("@")[2])
-    name, actual = extended.part("policy"), extended.part("version")
-    if actual is not None and wanted != actual:
-        yield read.problem(
-            ("extends",),
-            f"{name or extended.document.path} is at version {actual}, not {wanted}",
-            f"Read what changed in {extended.document.path}, then write @{actual}.",
-        )
-    if name is not None and name == read.part("policy"):
-        yield read.problem(
-            ("policy",), f"the policy that is extended is named '{name}' too", "Give it its own."
-        )
-
-
-def _list(data: Any, *pointer: str) -> Sequence[Any]:
-    for key in pointer:
-        data = data.get(key) if isinstance(data, dict) else None
-    return data if isinstance(data, list) else ()
-
-
-def _mapping(data: Any, *pointer: str) -> Mapping[str, Any]:
-    for key in pointer:
-        data = data.get(key) if isinstance(data, dict) else None
-    return data if isinstance(data, dict) else {}
-
-
-def _near(word: str, known: Iterable[str], else_: str = "known: ") -> str:
-    """Return a hint at the word that was meant, else all of them."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"{else_}{', '.join(names) or 'none'}"
-
-
-def _own_mistakes(read: PolicyFile) -> Iterator[Problem]:
-    """Yield what is wrong in one file, whatever it extends."""
-    yield from _unknown_facts(read)
-    yield from _twins(read)
-    yield from _dates(read)
-    for index, item in read.items("rules"):
-        if read.overlay and item["decide"] == DECISIONS[0]:
-            yield read.problem(
-                ("rules", index, "decide"),
-                "a policy that extends another can only tighten it",
-                "decide review or deny; what is allowed stands in the policy it extends",
-            )
-    for index, item in read.items("reach"):
-        if "upstream.reached" in item["when"]:
-            yield read.problem(
-                ("reach", index, "when", "upstream.reached"),
-                "whether it is reached is what this decides",
-            )
-    yield from _overlay_mistakes(read) if read.overlay else _base_mistakes(read)
-
-
-def _overlay_mistakes(read: PolicyFile) -> Iterator[Problem]:
-    for key in ("reach", "obligations", "grants", "licenses"):
-        if key in read.document.data:
-            yield read.problem(
-                (key,),
-                f"{key} belongs into the policy that is extended, not into one that extends it",
-                "here: rules, tighten, knobs, waivers.granted, personal_data.min_score",
-            )
-    for section, here in (("waivers", {"granted"}), ("personal_data", {"min_score"})):
-        for key in sorted(set(_mapping(read.document.data, section)) - here):
-            yield read.problem((section, key), f"only the policy that is extended says {key}")
-    for name, knob in read.named("knobs"):
-        if {"question", "positions"} & set(knob):
-            yield read.problem(("knobs", name), "question and positions stand in what is extended")
-
-
-def _base_mistakes(read: PolicyFile) -> Iterator[Problem]:
-    for name, knob in read.named("knobs"):
-        for key in sorted({"question", "positions"} - set(knob)):
-            yield read.problem(("knobs", name), f"'{key}' is missing in knob {name}")
-    if "tighten" in read.document.data:
-        yield read.problem(("tighten",), "there is nothing to tighten without extends")
-    folder = _own_licenses(read)
-    if folder:
-        try:
-            load_licenses(folder)
-        except UnusableInput as error:
-            yield read.problem(("licenses",), error.message, error.hint)
-
-
-def _own_licenses(read: PolicyFile) -> Path | None:
-    name = read.part("licenses")
-    return read.file.parent / name if name else None
-
-
-def _unknown_facts(read: PolicyFile) -> Iterator[Problem]:
-    known = ", ".join(sorted(_NAMED_FACTS))
-    for index, item in read.items("rules"):
-        about_upstream = any(fact.startswith(_ABOUT_UPSTREAM) for fact in item["when"])
-        for key in ("because", "because_zh", "how_to_fix", "how_to_fix_zh"):
-            for name in re.findall(r"\{([^}]*)\}", item.get(key, "")):
-                if name not in _NAMED_FACTS:
-                    yield read.problem(
-                        ("rules", index, key), f"{{{name}}} names no fact", f"known here: {known}"
-                    )
-                elif name.startswith(_ABOUT_UPSTREAM) and not about_upstream:
-                    yield read.problem(
-                        ("rules", index, key),
-                        f"the rule asks about no upstream, so {{{name}}} cannot be filled in",
-                    )
-
-
-def _twins(read: PolicyFile) -> Iterator[Problem]:
-    for pointer in (("rules",), ("reach",), ("grants",), _GRANTED):
-        seen: set[str] = set()
-        # A rule that breaks the schema elsewhere has its name all the same.
-        for index, item in enumerate(_list(read.document.data, *pointer)):
-            name = item.get("id") if isinstance(item, dict) else None
-            if isinstance(name, str) and name in seen:
-                what = "waiver" if pointer == _GRANTED else pointer[-1].removesuffix("s")
-                yield read.problem((*pointer, index), f"a {what} named '{name}' exists")
-            if isinstance(name, str):
-                seen.add(name)
-
-
-_GRANTED = ("waivers", "granted")
-
-
-def _dates(read: PolicyFile) -> Iterator[Problem]:
-    for pointer, begins, said in (
-        (("grants",), "signed", "it expires before it is signed"),
-        (_GRANTED, "created", "it expires before it is created"),
-    ):
-        for index, item in read.items(*pointer):
-            if item["expires"] < item[begins]:
-                yield read.problem((*pointer, index, "expires"), said)
-
-
-def _chain_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:
-    """Yield what is wrong between a policy and those it extends; `files` ends with the last."""
-    knobs = _Knobs(_mapping(files[-1].document.data, "knobs"), {})
-    for read in reversed(files):
-        yield from _knob_mistakes(read, knobs)
-    yield from _rule_mistakes(files)
-    least: float | None = None
-    for read in reversed(files):
-        score = read.part("personal_data", "min_score")
-        if score is not None and least is not None and score > least:
-            yield read.problem(
-                ("personal_data", "min_score"),
-                f"{score} would find less than {least} does, and this policy can only tighten",
-            )
-        elif score is not None:
-            least = score
-    yield from _waiver_mistakes(files)
-
-
-def _rule_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:
-    # None for a rule whose decision cannot be read.
-    rules: dict[str, str | None] = {}
-    all_named = True
-    for read in reversed(files):
-        items = _list(read.document.data, "rules")
-        for index, item in enumerate(items):
-            name = item.get("id") if isinstance(item, dict) else None
-            if not isinstance(name, str):
-                all_named = False
-                continue
-            # A twin within one file is told where the file is read by itself.
-            if name in rules and not any(
-                isinstance(o, dict) and o.get("id") == name for o in items[:index]
-            ):
-                yield read.problem(
-                    ("rules", index),
-                    f"a rule named '{name}' exists in what this policy extends",
-                    "to make that one stricter, name it under tighten",
-                )
-            rules.setdefault(name, read.part("rules", index, "decide"))
-        if not read.overlay:
-            continue
-        for rule_id, decide in read.named("tighten"):
-            place = ("tighten", rule_id)
-            if rule_id not in rules:
-                if all_named:
-                    said = f"there is no rule '{rule_id}' to tighten"
-                    yield read.problem(place, said, _near(rule_id, rules))
-                continue
-            actual = rules[rule_id]
-            if actual is not None and DECISIONS.index(decide) <= DECISIONS.index(actual):
-                yield read.problem(place, f"{actual} would not become stricter by {decide}")
-            else:
-                rules[rule_id] = decide
-
-
-@dataclass(frozen=True)
-class _Knobs:
-    """What the last of the extended policies says about its knobs, sound or not."""
-
-    said: Mapping[str, Any]
-    set_to: dict[str, str]
-
-    def positions(self, name: str) -> Sequence[str]:
-        """Return a knob's positions; none when they cannot be read."""
-        return _list(self.said.get(name), "positions")
-
-
-def _knob_mistakes(read: PolicyFile, knobs: _Knobs) -> Iterator[Problem]:
-    for name, knob in read.named("knobs"):
-        if name not in knobs.said:
-            hint = _near(name, knobs.said)
-            yield read.problem(("knobs", name), f"there is no knob '{name}'", hint)
-            continue
-        positions, position = knobs.positions(name), knob["set"]
-        place = ("knobs", name, "set")
-        if not positions:
-            continue
-        if position not in positions:
-            hint = _near(position, positions)
-            yield read.problem(place, f"'{position}' is no position of {name}", hint)
-        elif positions.index(position) > positions.index(knobs.set_to.get(name, positions[-1])):
-            yield read.problem(
-                place,
-                f"{position} is looser than {knobs.set_to[name]}, and this policy can only tighten",
-                f"the strictest is {positions[0]}",
-            )
-        else:
-            knobs.set_to[name] = position
-    for key in ("rules", "reach"):
-        for index, item in read.items(key):
-            for name, wanted in item.get("knobs", {}).items():
-                where = (key, index, "knobs", name)
-                if name not in knobs.said:
-                    hint = _near(name, knobs.said)
-                    yield read.problem(where, f"there is no knob '{name}'", hint)
-                    continue
-                known = knobs.positions(name)
-                for word in _listed(wanted):
-                    if known and word not in known:
-                        hint = _near(word, known)
-                        yield read.problem(where, f"'{word}' is no position of {name}", hint)
-
-
-def _waiver_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:
-    base = files[-1]
-    may_waive = base.part("waivers", "may_waive")
-    approvers = base.part("waivers", "approvers")
-    longest = base.part("waivers", "longest_days")
-    unwaivable = {
-        item["id"]
-        for read in files
-        for _, item in read.items("rules")
-        if not item.get("waivable", True)
-    }
-    known: set[str] = set()
-    for read in reversed(files):
-        items = dict(read.items(*_GRANTED))
-        for index, item in items.items():
-            place = (*_GRANTED, index)
-            rule, _, clause = item["rule"].partition("/")
-            if item["id"] in known:
-                said = f"a waiver named '{item['id']}' exists in what this policy extends"
-                yield read.problem(place, said)
-            if may_waive is not None and rule not in may_waive:
-                yield read.problem(
-                    (*place, "rule"),
-                    f"{rule} may not be waived",
-                    f"what may: {', '.join(may_waive) or 'nothing'}",
-                )
-            if clause in unwaivable:
-                said = f"the policy rule {clause} may not be waived"
-                yield read.problem((*place, "rule"), said)
-            if approvers is not None and item["approver"] not in approvers:
-                yield read.problem(
-                    (*place, "approver"),
-                    f"'{item['approver']}' is not among those who may approve a waiver",
-                    f"who may: {', '.join(approvers) or 'nobody; name someone there'}",
-                )
-            if _person(item["approver"]) == _person(item["owner"]):
-                yield read.problem((*place, "approver"), "nobody approves a waiver of their own")
-            days = (date.fromisoformat(item["expires"]) - date.fromisoformat(item["created"])).days
-            if longest is not None and days > longest:
-                said = f"it would hold {days} days; the longest is {longest}"
-                yield read.problem((*place, "expires"), said)
-        known |= {item["id"] for item in items.values()}
-
-
-def _person(name: str) -> str:
-    # Capitals and blanks do not make another person.
-    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
-
-
 def _policy(files: Sequence[PolicyFile]) -> Policy:
     documents = [read.document for read in files]
     top, base = documents[0], documents[-1]
@@ -672,7 +222,7 @@ def _policy(files: Sequence[PolicyFile]) -> Policy:
         for document in reversed(documents)
         for rule_id, decide in _tightens(document).items()
     }
-    extra = _own_licenses(files[-1])
+    extra = own_licenses_of(files[-1])
     personal_data, waivers = base.data["personal_data"], base.data["waivers"]
     scores = [d.data["personal_data"]["min_score"] for d in documents if _has_score(d)]
     return Policy(
@@ -721,19 +271,16 @@ def _policy(files: Sequence[PolicyFile]) -> Policy:
 
 
 def _tightens(document: Document) -> Mapping[str, str]:
-    return _mapping(document.data, "tighten")
+    tightens: Mapping[str, str] = document.data.get("tighten", {})
+    return tightens
 
 
 def _has_score(document: Document) -> bool:
     return "min_score" in document.data.get("personal_data", {})
 
 
-def _listed(wanted: Any) -> tuple[Any, ...]:
-    return tuple(wanted) if isinstance(wanted, list) else (wanted,)
-
-
 def _wanted(facts: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    return {name: _listed(wanted) for name, wanted in facts.items()}
+    return {name: listed(wanted) for name, wanted in facts.items()}
 
 
 def _rule(document: Document, index: int) -> PolicyRule:

@@ -20,15 +20,8 @@ from release_kit.files import POLICIES
 from release_kit.licensing.facts import territories
 from release_kit.licensing.licenses import Licenses, identified, load_licenses, nearest_license
 from release_kit.licensing.models import load_models
-from release_kit.licensing.policy import (
-    Chain,
-    FactValue,
-    Policy,
-    PolicyRule,
-    ReachRule,
-    load_policy,
-    read_chain,
-)
+from release_kit.licensing.policy import FactValue, Policy, PolicyRule, ReachRule, load_policy
+from release_kit.licensing.policy_files import Chain, read_chain
 from release_kit.licensing.policy_tests import CaseFile, file_of_tests, read_tests, untested
 from release_kit.release import ROLES
 from release_kit.strict_yaml import read_yaml

@@ -20,7 +20,8 @@ from release_kit.files import POLICIES
 from release_kit.licensing.judgement import Judgement, judge
 from release_kit.licensing.licenses import License, Licenses, Permission, identified
 from release_kit.licensing.lineage import Lineage, Part
-from release_kit.licensing.policy import DECISIONS, Policy, PolicyRule
+from release_kit.licensing.policy import Policy, PolicyRule
+from release_kit.licensing.policy_files import DECISIONS
 from release_kit.release import RELEASE_FILE, ROLES, DocumentFacts, Organization, Release, Upstream
 from release_kit.strict_yaml import Document, Pointer, Position, read_yaml
 

@@ -23,7 +23,8 @@ from release_kit.licensing.facts import (
 )
 from release_kit.licensing.licenses import License, nearest_license
 from release_kit.licensing.lineage import Part
-from release_kit.licensing.policy import DECISIONS, Policy, PolicyRule, ReachRule
+from release_kit.licensing.policy import Policy, PolicyRule, ReachRule
+from release_kit.licensing.policy_files import DECISIONS
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,8 @@ import pytest
 from release_kit.licensing.judgement import Judgement, judge
 from release_kit.licensing.licenses import Licenses, load_licenses
 from release_kit.licensing.lineage import Lineage, Part
-from release_kit.licensing.policy import (
-    DECISIONS,
-    Policy,
-    PolicyRule,
-    load_policy,
-    shipped_policies,
-)
+from release_kit.licensing.policy import Policy, PolicyRule, load_policy
+from release_kit.licensing.policy_files import DECISIONS, shipped_policies
 from release_kit.licensing.policy_tests import CaseFile, read_tests, run_tests, untested
 from release_kit.release import ROLES, Release
 from tests.licensing.lineages import DAY, release, upstream

@@ -13,20 +13,15 @@ import pytest
 
 from release_kit.errors import UnusableInput
 from release_kit.files import json_bytes
-from release_kit.licensing.explanation import (
-    LANGUAGES,
-    Explanation,
-    explain,
-    explanation_lines,
-    license_data,
-    license_lines,
-    load_words,
-)
+from release_kit.licensing.explanation import Explanation, explain, explanation_lines
 from release_kit.licensing.judgement import Judgement, judge
+from release_kit.licensing.license_page import license_data, license_lines
 from release_kit.licensing.models import load_models
 from release_kit.licensing.obligations import CONFLICTS
-from release_kit.licensing.policy import DECISIONS, Grant, Policy, load_policy
+from release_kit.licensing.policy import Grant, Policy, load_policy
+from release_kit.licensing.policy_files import DECISIONS
 from release_kit.licensing.questions import KINDS, Question, ask
+from release_kit.licensing.words import LANGUAGES, load_words
 from release_kit.release import Organization
 from tests.licensing.lineages import DAY, release, upstream
 

@@ -13,7 +13,8 @@ from release_kit.errors import Problem, UnusableInput
 from release_kit.files import POLICIES, SCHEMAS
 from release_kit.licensing import policy as policies
 from release_kit.licensing.licenses import load_licenses
-from release_kit.licensing.policy import BASELINE, load_policy, shipped_policies
+from release_kit.licensing.policy import load_policy
+from release_kit.licensing.policy_files import BASELINE, shipped_policies
 
 BASE = BASELINE.read_text(encoding="utf-8")
 

@@ -15,8 +15,9 @@ import pytest
 from release_kit.errors import Problem, UnusableInput
 from release_kit.files import SCHEMAS
 from release_kit.licensing.obligations import CONFLICTS
-from release_kit.licensing.policy import BASELINE, Policy, PolicyRule, load_policy
+from release_kit.licensing.policy import Policy, PolicyRule, load_policy
 from release_kit.licensing.policy_check import examine, never
+from release_kit.licensing.policy_files import BASELINE
 from release_kit.licensing.policy_tests import read_tests, run_tests, untested
 from tests.licensing.lineages import DAY
 from tests.licensing.test_policy import OVERLAY, RULE, WAIVER, changed, place, with_waivers

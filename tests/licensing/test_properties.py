@@ -17,7 +17,8 @@ from release_kit.licensing.judgement import Judgement, judge
 from release_kit.licensing.licenses import load_licenses
 from release_kit.licensing.lineage import Lineage, Part, conclude
 from release_kit.licensing.obligations import Conflict
-from release_kit.licensing.policy import DECISIONS, Grant, Policy
+from release_kit.licensing.policy import Grant, Policy
+from release_kit.licensing.policy_files import DECISIONS
 from release_kit.licensing.verdicts import Decision, Verdicts, worst
 from release_kit.release import Release, Upstream
 from tests.licensing.lineages import (

@@ -13,7 +13,8 @@ from release_kit.cards import hub_licenses
 from release_kit.licensing.judgement import judge
 from release_kit.licensing.licenses import Licenses, load_licenses
 from release_kit.licensing.lineage import Lineage, Part
-from release_kit.licensing.policy import BASELINE, Policy, load_policy
+from release_kit.licensing.policy import Policy, load_policy
+from release_kit.licensing.policy_files import BASELINE
 from release_kit.licensing.verdicts import Decision, Verdicts, section, worst
 from tests.licensing.lineages import (
     DAY,

@@ -21,7 +21,7 @@ import release_kit
 from release_kit.auditing.findings import Verdict
 from release_kit.bundle import write_manifest
 from release_kit.errors import Refused, Unfinished, UnusableInput
-from release_kit.licensing.policy import BASELINE
+from release_kit.licensing.policy_files import BASELINE
 from release_kit.publishing import hub as speaking
 from release_kit.publishing import publication as gate
 from release_kit.publishing.rehearsal import RehearsalHub
