@@ -180,6 +180,8 @@ def _about_line(line: ReachRule, read: Policy, words: _Words) -> Iterator[str]:
 
 
 def _about_knob(knob: Knob, read: Policy, words: _Words) -> Iterator[str]:
+    from release_kit.licensing.lineage import DATA_BEHIND_A_MODEL
+
     yield words.fill("knob", id=knob.name, policy=read.name, place=_place(knob.file, knob.position))
     yield words.fill("question", text=knob.question)
     yield words.fill("positions", positions=", ".join(knob.positions))
@@ -193,6 +195,8 @@ def _about_knob(knob: Knob, read: Policy, words: _Words) -> Iterator[str]:
         for item, knobs in asking
         if knob.name in knobs
     ]
+    if knob.name == DATA_BEHIND_A_MODEL:
+        depending.append(f"lineage-incomplete ({knob.name} = {knob.positions[0]})")
     yield from _depending(depending, words)
 
 

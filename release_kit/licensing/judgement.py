@@ -67,12 +67,15 @@ def judge(
         decisions.extend(verdicts.about(part))
         owed.extend(obligations(situation, part, verdicts.reach(part)))
         ends.extend(grant.expires for grant in situation.grants(part))
+    knobs = Counter(knob for decision in decisions for knob in decision.knobs)
+    answered = [doubt for doubt in lineage.doubts if _answered(doubt, policy)]
+    knobs.update(doubt.knob for doubt in answered)
     return Judgement(
         release=situation.release,
         policy=policy,
         day=day,
         parts=lineage.parts,
-        doubts=lineage.doubts,
+        doubts=tuple(doubt for doubt in lineage.doubts if doubt not in answered),
         decisions=tuple(decisions),
         owed=tuple(owed),
         conflicts=conflicts(
@@ -80,6 +83,12 @@ def judge(
             tuple(owed),
             tuple(part for part in lineage.parts if verdicts.reach(part).reaches),
         ),
-        knobs=Counter(knob for decision in decisions for knob in decision.knobs),
+        knobs=knobs,
         valid_until=min(ends, default=""),
     )
+
+
+def _answered(doubt: Doubt, policy: Policy) -> bool:
+    """Tell whether the policy's owner has answered the contested question behind a doubt."""
+    knob = policy.knobs.get(doubt.knob)
+    return knob is not None and knob.set == knob.positions[-1]

@@ -18,6 +18,9 @@ from release_kit.release import RELEASE_FILE, Release, Upstream
 
 TEXT = "license-text"
 _MODELS = ("base_model", "adapter", "generator")
+
+DATA_BEHIND_A_MODEL = "data-behind-a-model"
+"""The knob that says whether the data of a model that somebody else made must be listed."""
 # What the Hub has people write who do not say under which license something is.
 _NO_ANSWER = ("other", "unknown")
 
@@ -43,6 +46,8 @@ class Doubt:
     """None when it is about the release's own license."""
     message: str
     fix: str
+    knob: str = ""
+    """The knob whose loosest position takes this doubt away; empty for none."""
 
 
 @dataclass(frozen=True)
@@ -279,12 +284,16 @@ def _unread(upstream: Upstream, found: Detected) -> Iterator[Doubt]:
 
 def _unlisted(upstream: Upstream, found: Detected, known: set[str]) -> Iterator[Doubt]:
     for evidence, fix in _missing(found, known):
+        behind = upstream.role in _MODELS and evidence.role == "dataset"
         yield Doubt(
             "lineage-incomplete",
             upstream,
             f"{upstream.id}/{evidence.path} ({evidence.kind}) says that it was made from "
             f"{evidence.id}, which the lineage does not list",
-            fix,
+            f"{fix} Or have legal answer the knob {DATA_BEHIND_A_MODEL} in the policy."
+            if behind
+            else fix,
+            DATA_BEHIND_A_MODEL if behind else "",
         )
 
 

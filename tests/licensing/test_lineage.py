@@ -13,10 +13,12 @@ from safetensors.numpy import save_file
 
 from release_kit.cards import hub_licenses
 from release_kit.licensing.detection import detect
+from release_kit.licensing.judgement import judge
 from release_kit.licensing.licenses import license_text, load_licenses
 from release_kit.licensing.lineage import Doubt, Lineage, canonical, conclude, unlisted
 from release_kit.licensing.models import load_models
-from tests.licensing.lineages import judged, release, upstream
+from release_kit.licensing.policy import load_policy
+from tests.licensing.lineages import DAY, judged, release, turned, upstream
 
 KNOWN = load_licenses()
 
@@ -528,3 +530,20 @@ def test_a_text_of_every_license_that_can_be_had_is_known_again(tmp_path: Path) 
         folder = tmp_path / license
         _license(folder, license)
         assert _one(_concluded("unknown", folder)) == (license, "text")
+
+
+def test_whether_the_data_behind_a_model_is_listed_is_a_knob(tmp_path: Path) -> None:
+    _card(tmp_path, "base_model: acme/older", "datasets: [acme/crawl, acme/books]")
+    made = release("apache-2.0", upstream("apache-2.0", path=tmp_path))
+    strict = judge(made, load_policy(), day=DAY)
+    assert [doubt.rule for doubt in strict.doubts] == ["lineage-incomplete"] * 3
+    told = [doubt.fix for doubt in strict.doubts if "acme/crawl" in doubt.message]
+    assert "knob data-behind-a-model" in told[0]
+    free = judge(made, turned(load_policy(), {"data-behind-a-model": "licensor-answers"}), day=DAY)
+    (left,) = free.doubts
+    # Whose weights went in is no question of data.
+    assert "acme/older" in left.message
+    assert free.knobs["data-behind-a-model"] == 2
+    # Our own data comes from where it says, whatever that knob says.
+    ours = release("apache-2.0", upstream("apache-2.0", role="dataset", path=tmp_path))
+    assert len(judge(ours, free.policy, day=DAY).doubts) == 3
