@@ -178,6 +178,7 @@ def run(project: Path | str, watcher: Watcher = SILENT) -> tuple[tuple[StageResu
         if decision.decide == "deny":
             subject = decision.part.upstream.id if decision.part else place.release.repo_id
             watcher.say(f"license: the audit will block {subject}: {decision.because}")
+            watcher.say(f"  fix: {decision.how_to_fix}")
     work: dict[str, Callable[[Path | str, Watcher], StageResult]] = {
         "redact": redact,
         "train": train,

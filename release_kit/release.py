@@ -7,7 +7,7 @@ in the file.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ ROLES = {
 }
 """Where a role stands in release.yaml → the role and its relations; the first is the usual one."""
 _READ_IN_TRAINING = ("trained-on-data", "data-shipped")
+_UNCHANGED = "weights-shipped"
+_TOOL = "tool-only"
 
 
 @dataclass(frozen=True)
@@ -163,9 +165,11 @@ class Release:
 
     @property
     def policy_source(self) -> str | Path:
-        """The policy file beside release.yaml, else the name as it stands; empty for none."""
-        beside = self.file.parent / self.policy
-        return beside if self.policy and beside.is_file() else self.policy
+        """The policy file beside release.yaml, else the name as it stands; empty for none.
+
+        A file has a suffix, so none can pass for a shipped policy, nor can one in a working folder.
+        """
+        return self.file.parent / self.policy if Path(self.policy).suffix else self.policy
 
     @property
     def tag(self) -> str:
@@ -241,6 +245,7 @@ def _lineage(document: Document, folder: Path) -> tuple[Upstream, ...]:
             same_slug.append(upstream)
             found.append(upstream)
     wrong += _loose_ends(document, {upstream.id for upstream in found})
+    wrong += _mislabelled(document, found)
     if wrong:
         raise UnusableInput(f"{document.path} cannot be used", problems=sorted(wrong))
     return tuple(found)
@@ -284,6 +289,24 @@ def _loose_ends(document: Document, known: set[str]) -> Iterator[Problem]:
                     )
                     message = f"{item['id']} comes from {name}, which the lineage does not list"
                     yield Problem(document.path, *position, message, hint)
+
+
+def _mislabelled(document: Document, found: Sequence[Upstream]) -> Iterator[Problem]:
+    """Yield relations that other lines of the file contradict: a milder one would shed duties."""
+    for upstream in found:
+        starts_training = upstream.role == "base_model" and upstream.path is not None
+        if document.data.get("training") and starts_training and upstream.relation == _UNCHANGED:
+            message = f"training changes the weights of {upstream.id}, so it is not {_UNCHANGED}"
+            hint = "write weights-derived, or remove training"
+            yield Problem(document.path, *upstream.position, message, hint)
+        if upstream.relation == _TOOL:
+            continue
+        for name in dict.fromkeys((*upstream.made_from, *upstream.generated_by)):
+            named = [other for other in found if other.id == name and other.role != "code"]
+            if named and all(other.relation == _TOOL for other in named):
+                message = f"{upstream.id} comes from {name}, so {name} is not {_TOOL}"
+                hint = f"remove its relation; {_TOOL} is for what left nothing in the release"
+                yield Problem(document.path, *named[0].position, message, hint)
 
 
 def _clash(one: Upstream, other: Upstream) -> bool:

@@ -44,6 +44,21 @@ _LONGEST_SHOWN = 80
 _FORBIDDEN = re.compile("[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # A % where a line begins: `%YAML 1.1` would make `no` false again.
 _DIRECTIVE = re.compile("(?<![^\r\n\ufeff])%")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+# Slips of the pen: what the line looks like, what the parser says about it, and what to do.
+_SLIPS = tuple(
+    (re.compile(pattern), said, hint)
+    for pattern, said, hint in (
+        (r"^[ ]*\t", "", "indent with blanks, not with a tab"),
+        (r"^[ ]*[\u3000\xa0]", "", "indent with plain blanks, not with full-width ones"),
+        (r"^[^:]*：", "", "the full-width '：' is text; write ':' and a blank"),
+        (r"[：:-] *“", "", "the quotes “ and ” are text; write '\"'"),
+        (r"\[.*[，、]", "','", "a full-width comma is text; write ',' and a blank"),
+        (r"^ *-[^ -]", "", "a blank goes behind '-'"),
+        (r"^ *[a-z0-9_.-]+:[^ ]", "", "a blank goes behind ':'"),
+        (r": [{\[][^{}\[\]]*[}\]] *[^ #,}\]]", "", "a text that begins with { or [ goes in quotes"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,9 @@ def read_yaml(path: Path, schema: str | None = None, *, shown_as: str | None = N
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise _unusable(name, [Problem(name, line, 1, "is not UTF-8 text")]) from None
+        raise _unusable(
+            name, [Problem(name, line, 1, "is not UTF-8 text", "save it as UTF-8")]
+        ) from None
     document = parse_yaml(text, name)
     if schema is not None:
         check(document, schema)
@@ -156,8 +173,8 @@ class _Reading:
         self.positions: dict[Pointer, Position] = {}
         self.mistakes: list[Problem] = []
 
-    def unusable(self, mark: Any, message: str) -> UnusableInput:
-        return _unusable(self._name, [self._problem(mark, message)])
+    def unusable(self, mark: Any, message: str, hint: str = "") -> UnusableInput:
+        return _unusable(self._name, [self._problem(mark, message, hint)])
 
     def refuse_characters(self, text: str) -> None:
         for pattern, message in (
@@ -165,7 +182,7 @@ class _Reading:
             (_DIRECTIVE, "directives (%) are not used here"),
         ):
             if found := pattern.search(text):
-                *before, last = re.split(r"\r\n|\r|\n", text[: found.start()])
+                *before, last = _LINE_END.split(text[: found.start()])
                 line, column = self._first_line + len(before), len(last) + 1
                 said = message.format(ord(found[0]))
                 raise _unusable(self._name, [Problem(self._name, line, column, said)])
@@ -179,7 +196,8 @@ class _Reading:
             except MarkedYAMLError as error:
                 said = ", ".join(part.strip() for part in (error.context, error.problem) if part)
                 mark = error.problem_mark or error.context_mark
-                failure = self.unusable(mark, f"is not valid YAML: {said}")
+                hint = self._slip(_LINE_END.split(text), error)
+                failure = self.unusable(mark, f"is not valid YAML: {said}", hint)
             except (YAMLError, ValueError, OverflowError) as error:
                 failure = self.unusable(None, f"is not valid YAML ({type(error).__name__})")
             else:
@@ -187,6 +205,27 @@ class _Reading:
                 if failure is None:
                     return root
         raise failure or self.unusable(None, "is not valid YAML")
+
+    def _slip(self, lines: list[str], error: MarkedYAMLError) -> str:
+        """Return a hint at the slip of the pen that most likely made `error`, or nothing."""
+        mark = error.problem_mark or error.context_mark
+        if mark is None:
+            return ""
+        # The parser notices some slips only in the line below.
+        for number in (mark.line, mark.line - 1):
+            line = lines[number] if 0 <= number < len(lines) else ""
+            for pattern, said, hint in _SLIPS:
+                if said in (error.problem or "") and pattern.search(line):
+                    return f"{hint} (line {number + self._first_line})"
+        # A quote that is never closed is noticed at the next one, maybe lines below.
+        for number in range(min(mark.line, len(lines) - 1), -1, -1):
+            if lines[number].count('"') % 2:
+                return f"is the quote closed that opens in line {number + self._first_line}?"
+        if "<block end>" in (error.problem or ""):
+            return "indent this line like its neighbors"
+        if "mapping values" in (error.problem or ""):
+            return "a text with ': ' in it goes in quotes"
+        return ""
 
     def refuse_events(self, text: str, loader: Any) -> None:
         depth = 0
@@ -230,8 +269,8 @@ class _Reading:
     def _mistake(self, node: Node, message: str) -> None:
         self.mistakes.append(self._problem(node, message))
 
-    def _problem(self, place: Any, message: str) -> Problem:
-        return Problem(self._name, *self._position(place), message)
+    def _problem(self, place: Any, message: str, hint: str = "") -> Problem:
+        return Problem(self._name, *self._position(place), message, hint)
 
     def _position(self, place: Any) -> Position:
         mark = getattr(place, "start_mark", place)
@@ -357,8 +396,25 @@ def _explain(document: Document, error: ValidationError) -> Iterable[Problem]:
                 document.path,
                 line,
                 column,
-                f"{field_name}: must be {wanted} text, not {_shown(value)}",
+                f"{field_name}: must be {_FORMAT_WORDS[wanted]}, not {_shown(value)}",
                 schema.get("description", ""),
+            )
+        case "minItems":
+            yield Problem(
+                document.path,
+                line,
+                column,
+                f"{field_name}: the list is too short; {wanted} is the least",
+                schema.get("description", ""),
+            )
+        case "anyOf" | "oneOf" if all(set(choice) == {"required"} for choice in wanted):
+            keys = ", ".join(key for choice in wanted for key in choice["required"])
+            many = "exactly one" if error.validator == "oneOf" else "at least one"
+            yield Problem(
+                document.path,
+                line,
+                column,
+                f"{field_name}: {many} of these must stand here: {keys}",
             )
         case _:
             yield Problem(
@@ -370,6 +426,7 @@ def _explain(document: Document, error: ValidationError) -> Iterable[Problem]:
             )
 
 
+_FORMAT_WORDS = {"date": "a day", "visible": "visible text"}
 _TYPE_WORDS = {
     "string": "text",
     "integer": "a whole number",

@@ -498,6 +498,9 @@ def _made_from_nothing(project: Path) -> None:
     text = path.read_text(encoding="utf-8")
     lineage = text[text.index("lineage:") : text.index("privacy:")]
     edit(path, lineage, "lineage:\n  base_models: []\n  datasets: []\n")
+    # Nor does the card name anything then.
+    _card("base_model:\n- acme/tiny-bert\n", "")(project)
+    _card("datasets:\n- acme/topic-notes\n", "")(project)
 
 
 def _rewrapped(raw: bytes) -> bytes:

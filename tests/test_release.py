@@ -100,13 +100,42 @@ def test_privacy_and_training_may_be_absent(tmp_path: Path) -> None:
     assert release.training is None
 
 
-@pytest.mark.parametrize("name", ["ours.yaml", "open", "research-only"])
-def test_a_policy_is_a_name_or_a_file_beside_release_yaml(tmp_path: Path, name: str) -> None:
-    release = _read(tmp_path, RELEASE_YAML + f"policy: {name}\n")
-    assert release.policy == release.policy_source == name
-    # A file beside release.yaml comes before a shipped policy of that name.
-    (tmp_path / name).write_text("", encoding="utf-8")
-    assert release.policy_source == tmp_path.resolve() / name
+def test_a_policy_is_a_name_or_a_file_beside_release_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ours.yaml", "open", "research-only"):
+        release = _read(tmp_path, RELEASE_YAML + f"policy: {name}\n")
+        wanted = tmp_path.resolve() / name if name == "ours.yaml" else name
+        assert (release.policy, release.policy_source) == (name, wanted)
+        # No file passes for a shipped policy, and none of the working folder for one beside.
+        (tmp_path / name).write_text("", encoding="utf-8")
+        assert release.policy_source == wanted
+        monkeypatch.chdir(tmp_path)
+        assert release.policy_source == wanted
+
+
+def test_weights_that_are_trained_are_not_shipped_unchanged(tmp_path: Path) -> None:
+    text = _changed("      path: base\n", "      path: base\n      relation: weights-shipped\n")
+    (problem,) = _mistakes(tmp_path, text)
+    assert "training changes the weights of acme/tiny-bert" in problem.message
+    assert "weights-derived" in problem.hint
+    start, end = text.index("privacy:"), text.index("documents:")
+    assert _read(tmp_path, text[:start] + text[end:]).lineage[0].relation == "weights-shipped"
+
+
+@pytest.mark.parametrize("field", ["made_from", "generated_by"])
+def test_what_the_data_came_from_is_no_mere_tool(tmp_path: Path, field: str) -> None:
+    listed = "{id: acme/writer, license: mit, source: https://e.org/w, relation: tool-only}"
+    text = _changed("privacy:\n", f"  generators:\n    - {listed}\nprivacy:\n")
+    path = "      path: data/notes.jsonl\n"
+    (problem,) = _mistakes(tmp_path, text.replace(path, f"{path}      {field}: [acme/writer]\n"))
+    assert problem.message.endswith("comes from acme/writer, so acme/writer is not tool-only")
+    # What came from a tool is a tool, and a program may have made data.
+    for tools in (
+        text.replace(path, f"{path}      relation: tool-only\n      {field}: [acme/writer]\n"),
+        text.replace("generators:", "code:").replace(path, f"{path}      {field}: [acme/writer]\n"),
+    ):
+        assert len(_read(tmp_path, tools).lineage) == 3
 
 
 WHO = """\
@@ -282,8 +311,8 @@ def test_every_loose_end_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "mistake"),
     [
-        ('"2026-11-01"', '"1 November"', "must be date text"),
-        ('"2026-11-01"', '"2026-02-30"', "must be date text"),
+        ('"2026-11-01"', '"1 November"', "must be a day, not"),
+        ('"2026-11-01"', '"2026-02-30"', "must be a day, not"),
         ("kind: registration", 'kind: "Registered it"', "is not written as it must be"),
         (", evidence: ticket 7", "", "'evidence' is missing in lineage.datasets.1.acts.0"),
         ("by: Legal", 'by: " "', "must be visible text"),

@@ -75,6 +75,28 @@ def test_refusal_names_line_and_column(text: str, line: int, column: int, said: 
     assert said in problem.message
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "hint"),
+    [
+        ("a:\n  b: 1\n\tc: 2\n", 3, "indent with blanks, not with a tab (line 3)"),
+        ("a:\n  b: 1\n\u3000\u3000c: 2\n  d: 3\n", 4, "not with full-width ones (line 3)"),
+        ("a:\n  b：1\n  c: 2\n", 3, "the full-width '：' is text; write ':' and a blank (line 2)"),
+        ("a: “b: c”\n", 1, "the quotes “ and ” are text"),
+        ('a: ["b"， "c"]\n', 1, "a full-width comma is text"),
+        ("a:\n  - b: 1\n  -c: 2\n", 3, "a blank goes behind '-' (line 3)"),
+        ("a:\n  b:1\n  c: 2\n", 3, "a blank goes behind ':' (line 2)"),
+        ("a: {b.c} is d\n", 1, "a text that begins with { or [ goes in quotes"),
+        ('a: "b\nc: 1\nd: "e"\n', 3, "is the quote closed that opens in line 1?"),
+        ("a:\n  b: 1\n c: 2\n", 3, "indent this line like its neighbors"),
+        ("a: 不可：b: c\n", 1, "a text with ': ' in it goes in quotes"),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_in_plain_words(text: str, line: int, hint: str) -> None:
+    (problem,) = _mistakes(text)
+    assert problem.line == line
+    assert hint in problem.hint
+
+
 def test_every_repeated_key_is_reported_in_the_file_s_order() -> None:
     found = _mistakes("a: 1\nx: {b: 1, b: 2}\na: 2\na: 3\n")
     assert [(p.line, p.column) for p in found] == [(2, 11), (3, 1), (4, 1)]
@@ -126,7 +148,9 @@ def test_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
     file.write_bytes(b"a: 1\nb: caf\xe9\n")
     with pytest.raises(UnusableInput) as caught:
         read_yaml(file, shown_as="shown.yaml")
-    assert caught.value.problems == (Problem("shown.yaml", 2, 1, "is not UTF-8 text"),)
+    assert caught.value.problems == (
+        Problem("shown.yaml", 2, 1, "is not UTF-8 text", "save it as UTF-8"),
+    )
 
 
 @pytest.mark.parametrize(("name", "said"), [("none.yaml", "no such file"), ("", "cannot be read")])
@@ -211,7 +235,7 @@ typo.key: 1
         (16, 81, "training.learning_rate: 0 is less than or equal to the minimum of 0"),
         (17, 1, "'limitations' is missing in documents"),
         (19, 3, "documents.summary: must be text, not a list"),
-        (20, 3, "documents.languages: [] should be non-empty"),
+        (20, 3, "documents.languages: the list is too short"),
         (21, 23, "documents.intended_use.1: must be text, not '3'"),
         (22, 3, "documents.out_of_scope_use: must be a list, not nothing"),
         (23, 1, "unknown key 'typo.key'"),

@@ -8,6 +8,7 @@ nothing is itself a finding, so that the list stays true.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 
 from release_kit.auditing.findings import Finding, Rule, Severity, WaivedFinding
@@ -53,7 +54,8 @@ def apply_waivers(
     used: set[Waiver] = set()
     kept: list[Finding] = []
     waived: list[WaivedFinding] = []
-    for finding in findings:
+    found = tuple(findings)
+    for finding in found:
         cover = _covering(finding, policy, release, day) if finding.rule in rules else None
         if cover is None:
             kept.append(finding)
@@ -76,7 +78,7 @@ def apply_waivers(
             unknown = f"the lineage has no upstream '{waiver.upstream}'"
         elif waiver.path and waiver.path not in {*paths, RELEASE_FILE}:
             unknown = f"the bundle has no file '{waiver.path}'"
-        kept.append(_about(waiver, day, unknown))
+        kept.append(_about(waiver, day, unknown, _nearly_covered(waiver, found)))
     return kept, waived
 
 
@@ -122,7 +124,19 @@ def _covers(waiver: Waiver, finding: Finding) -> bool:
     return not finding.upstream and waiver.path == finding.path
 
 
-def _about(waiver: Waiver, day: date, unknown: str) -> Finding:
+def _nearly_covered(waiver: Waiver, findings: Iterable[Finding]) -> list[str]:
+    """Return what the waiver's `rule` would have to say to cover a finding that is there."""
+    return sorted(
+        {
+            f"{finding.rule}/{finding.clause}" if finding.clause else finding.rule
+            for finding in findings
+            if finding.rule == waiver.rule
+            and _covers(replace(waiver, clause=finding.clause), finding)
+        }
+    )
+
+
+def _about(waiver: Waiver, day: date, unknown: str, nearly: list[str]) -> Finding:
     if unknown:
         return _finding(UNMATCHED, waiver, unknown, "Correct the waiver, or take it out.")
     if not waiver.holds(day):
@@ -138,7 +152,9 @@ def _about(waiver: Waiver, day: date, unknown: str) -> Finding:
         UNUSED,
         waiver,
         "no finding of this audit is what it was given for",
-        "Take it out of the policy.",
+        f"Write rule: {' or '.join(nearly)}, or take it out."
+        if nearly
+        else "Take it out of the policy.",
     )
 
 

@@ -379,7 +379,9 @@ def _unknown(word: str, meant: str, licenses: Licenses) -> UnusableInput:
     near = nearest_license(word, licenses)
     return UnusableInput(
         f"{word!r} is no license or model that is known here",
-        hint=f"did you mean '{near}'?" if near else "`release-kit license list` shows those known.",
+        hint=f"did you mean '{near}'?"
+        if near
+        else "`release-kit license list` shows those known; for your own, name --policy.",
     )
 
 

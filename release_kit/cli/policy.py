@@ -132,7 +132,12 @@ def _source(source: str) -> str | Path:
 
 def _unknown(word: str, read: Policy, known: Sequence[str]) -> UnusableInput:
     close = difflib.get_close_matches(word, known, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(set(known)))}"
+    hint = (
+        f"did you mean '{close[0]}'?"
+        if close
+        else "Take the id of a rule, a line of reach or a knob from the policy file, or the rule of"
+        " a finding from a report."
+    )
     return UnusableInput(f"neither {_named(read)} nor the audit has '{word}'", hint=hint)
 
 
@@ -397,6 +402,8 @@ _FACTS = {
         "over_revenue_threshold.false": "you have no more revenue than it allows",
         "seat_excluded.true": "your seat is where it gives no rights",
         "seat_excluded.false": "your seat is not where it gives no rights",
+        "outputs_for_own_family.true": "its outputs may improve models of its own family only",
+        "outputs_for_own_family.false": "its outputs are not kept to its own family",
         "outputs_restricted.true": "it may not be used to make the released model better",
         "outputs_restricted.false": "it may be used to make the released model better",
         "visibility.public": "everybody can see the repository",
@@ -439,6 +446,8 @@ _FACTS = {
         "over_revenue_threshold.false": "贵方收入未超过其上限",
         "seat_excluded.true": "贵方所在地被其排除",
         "seat_excluded.false": "贵方所在地未被其排除",
+        "outputs_for_own_family.true": "其输出仅可用于改进同系列模型",
+        "outputs_for_own_family.false": "其输出不限于同系列模型",
         "outputs_restricted.true": "不得用于改进所发布的模型",
         "outputs_restricted.false": "可用于改进所发布的模型",
         "visibility.public": "任何人均可查看仓库",

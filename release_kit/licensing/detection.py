@@ -64,11 +64,13 @@ _DATA = frozenset(
 )
 _TEXT_FOLDERS = frozenset({"license", "licenses", "licence", "licences"})
 _TEXTS = frozenset({"", ".docx", ".htm", ".html", ".md", ".pdf", ".rst", ".rtf", ".txt"})
-_LICENSE_FILE = re.compile(r"(?:(?:un)?licen[cs]es?|copying)(?:$|[^a-z])")
+_LICENSE_FILE = re.compile(r"(?:(?:un)?licen[cs]es?|copying|eula)(?:$|[^a-z])")
 _LICENSE_WORD = re.compile(r"[^a-z](?:licen[cs]e|copying)(?:$|[^a-z])")
 _NOTICE_FILE = re.compile(r"notices?(?:$|[^a-z])")
 _FRONT_MATTER = re.compile(r"\ufeff?\s*^---[ \t]*$", re.MULTILINE)
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]*(?P<said>[(\w][^\r\n]*)")
+_MARKUP = frozenset({".htm", ".html", ".md"})
+_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _COMMENT_END = re.compile(r"\s*(?:\*+/|-->|\"\"\"|''').*$")
 # One name of the Hub, or owner/name (huggingface_hub, validate_repo_id).
 _HUB_NAME = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"
@@ -148,6 +150,12 @@ def detect(folder_or_file: Path, licenses: Licenses, *, skip: str = "") -> Detec
 
 
 _CHOICE = "offers a choice of licenses"
+
+
+def hub_id(place: str) -> str:
+    """Return the Hub's owner/name where `place` is a link to that page; else `place` itself."""
+    link = _HUB_LINK.match(place.strip())
+    return link[1] if link else place.strip()
 
 
 class _Mistake(Exception):
@@ -258,6 +266,12 @@ class _Detection:
                 )  # fmt: skip
                 return
         self._tell_text(path, 0, "license-text", recognition)
+        shown = _HIDDEN.sub(_blank, text) if file.suffix.lower() in _MARKUP else text
+        if shown != text:
+            read = self._library.recognize(shown, first)
+            if read.license != recognition.license:
+                # What a reader of the page sees is another text.
+                self._tell_text(path, 0, "license-text", read)
 
     def _card(self, path: str, file: Path) -> None:
         text = _text(file, _LARGEST_TEXT)
@@ -270,7 +284,8 @@ class _Detection:
             raise _Mistake(where[0] if where else error.message) from None
         fields = _Fields(card.metadata.data, card.metadata.locate)
         named = bool(list(fields.texts("license_name")))
-        for word, line in fields.texts("license"):
+        # Older cards of datasets have several.
+        for word, line in (*fields.texts("license"), *fields.texts("licenses")):
             if not (word.strip() == _OTHER and named):
                 self._word(path, line, "card", word)
         for word, line in fields.texts("license_name"):
@@ -527,9 +542,7 @@ class _Detection:
     def _upstream(
         self, path: str, line: int, kind: str, said: str, role: str, *, relation: str = ""
     ) -> None:
-        value = said.strip()
-        if link := _HUB_LINK.match(value):
-            value = link[1]
+        value = hub_id(said)
         if _is_hub_id(value):
             self._upstreams.add(UpstreamEvidence(path, line, kind, value, role, _short(relation)))
         elif value and ("://" in value or not _is_path(value)):
@@ -656,9 +669,9 @@ def _is_local(value: str, kind: str) -> bool:
     """Tell whether a configuration names what need not be on the Hub."""
     if not _is_hub_id(value):
         return kind == "config"
-    # A model's configuration holds whatever it was loaded from, so only owner/name tells. Loading
-    # prefers a folder of that name.
-    return (kind == "config" and "/" not in value) or Path(value).is_dir()
+    # A model's configuration holds whatever it was loaded from, so only owner/name tells. A folder
+    # of that name may be a copy of what the Hub has, so it tells nothing.
+    return kind == "config" and "/" not in value
 
 
 def _line_of(pattern: str, text: str) -> int:
@@ -670,6 +683,10 @@ def _line_of(pattern: str, text: str) -> int:
 def _address(link: str) -> str:
     plain = re.sub(r"^https?://(?:www\.)?", "", link.strip().casefold())
     return plain.split("#")[0].rstrip("/")
+
+
+def _blank(comment: re.Match[str]) -> str:
+    return "\n" * comment[0].count("\n")
 
 
 def _short(said: str) -> str:

@@ -235,11 +235,7 @@ def explain(
             _candidate(judgement, own, common)
             for judgement, own in zip(judgements, by_judgement, strict=True)
         ),
-        obligations=_merged(
-            _term(o.part, o.license, o.term, words)
-            for o in first.owed
-            if isinstance(o.term, Condition)
-        ),
+        obligations=_merged(_term(o.part, o.license, o.term, words) for o in first.owed),
         limitations=_merged(_limitations(situation, reach, words)),
         knobs=tuple(_knobs(judgements)),
         unverified=tuple(license.id for license in licenses if license.unverified),

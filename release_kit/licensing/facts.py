@@ -18,7 +18,8 @@ from release_kit.licensing.policy import FactValue, Grant, Policy, PolicyRule, R
 from release_kit.release import ROLES, Release, Upstream
 from release_kit.strict_yaml import read_yaml
 
-_WEIGHTS = ("weights-derived", "adapter-delta", "weights-shipped")
+_MADE_FROM = ("weights-derived", "adapter-delta")
+_OUTPUTS = "trained-on-outputs"
 _MULTIMODAL = "multimodal"
 _SECTIONS = {role: section for section, (role, _) in ROLES.items()}
 
@@ -33,6 +34,9 @@ class Missing:
     @property
     def how(self) -> str:
         """What to do about it."""
+        section, _, key = self.field.rpartition(".")
+        if section.startswith("lineage."):
+            return f"Write {key} at this upstream in release.yaml."
         return f"Write {self.field} in release.yaml."
 
 
@@ -56,10 +60,10 @@ class Situation:
 
     @cached_property
     def weight_families(self) -> frozenset[str]:
-        """The families of models whose weights go into the release, by their licenses."""
+        """The families of models from whose weights the release is made, by their licenses."""
         families = set()
         for part in self.parts:
-            if part.upstream.relation in _WEIGHTS:
+            if part.upstream.relation in _MADE_FROM:
                 license = self.license(part.license)
                 families.add((license.family if license else "") or part.license)
         return frozenset(families)
@@ -114,6 +118,8 @@ def applies(
             missing = missing or Missing(field)
         elif actual > limit:
             return True
+    if when.purpose and when.purpose == release.purpose:
+        return True
     if when.modality:
         stated = (upstream.modalities if upstream else ()) or release.modalities
         if when.modality in stated or (when.modality == _MULTIMODAL and len(stated) > 1):
@@ -220,6 +226,10 @@ def part_facts(situation: Situation, part: Part) -> dict[str, Value]:
         "upstream.seat_excluded": _seat_excluded(
             release, upstream, _limits(license, grants, _TERRITORY)
         ),
+        "upstream.outputs_for_own_family": (
+            upstream.relation == _OUTPUTS
+            and any(x.exempt_family for x in _limits(license, grants, "output-restriction"))
+        ),
         "upstream.outputs_restricted": _outputs_restricted(
             situation, part, _limits(license, grants, "output-restriction")
         ),
@@ -283,14 +293,14 @@ def _outputs_restricted(situation: Situation, part: Part, limits: list[Limitatio
     A family that the text exempts is kept to when the release carries that family's license and
     no weights of another family go into it.
     """
-    if part.upstream.relation not in {*_WEIGHTS, "trained-on-outputs"}:
+    if part.upstream.relation not in {*_MADE_FROM, _OUTPUTS}:
         return False
     families = situation.weight_families
     planned = situation.license(situation.release.license)
     for limit in limits:
         exempt = limit.exempt_family
         same = bool(exempt) and families <= {exempt}
-        if part.upstream.relation == "trained-on-outputs":
+        if part.upstream.relation == _OUTPUTS:
             same = same and planned is not None and planned.family == exempt
         elif not exempt:
             own = situation.license(part.license)

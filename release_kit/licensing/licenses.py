@@ -42,6 +42,8 @@ class AppliesWhen:
     monthly_revenue_over_usd: int | None = None
     annual_revenue_over_usd: int | None = None
     modality: str = ""
+    purpose: str = ""
+    """The purpose of the release."""
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,27 @@
 
 What release.yaml declares is held against what the upstream's own files say: the text of its
 LICENSE above all, then its card, the metadata of its weights and the headers of its code. The
-table of model ids speaks only where no such file is at hand. Where two places disagree, that is a
-doubt, and it names both.
+table of model ids speaks where no text of a license is at hand. Where two places disagree, that is
+a doubt, and it names both.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from release_kit.licensing.detection import Detected, LicenseEvidence, UpstreamEvidence, detect
+from release_kit.cards import hub_licenses
+from release_kit.licensing.detection import (
+    Detected,
+    LicenseEvidence,
+    UpstreamEvidence,
+    detect,
+    hub_id,
+)
 from release_kit.licensing.licenses import Licenses, identified
-from release_kit.licensing.models import license_of_model
+from release_kit.licensing.models import ModelLicense, license_of_model
 from release_kit.release import RELEASE_FILE, Release, Upstream
 
 TEXT = "license-text"
@@ -23,6 +32,10 @@ DATA_BEHIND_A_MODEL = "data-behind-a-model"
 """The knob that says whether the data of a model that somebody else made must be listed."""
 # What the Hub has people write who do not say under which license something is.
 _NO_ANSWER = ("other", "unknown")
+_UNLISTED = "other"
+"""What the Hub has people write whose license is none of those that it lists."""
+_TOOL = "tool-only"
+_FETCH = "Fetch its LICENSE file and name its folder as path: the text decides."
 
 
 @dataclass(frozen=True)
@@ -66,22 +79,37 @@ def conclude(release: Release, licenses: Licenses) -> Lineage:
     """
     parts: list[Part] = []
     doubts: list[Doubt] = list(_spelling(release.license, None, licenses))
-    known = {upstream.id.casefold() for upstream in release.lineage}
+    # How many upstreams lie in each folder, at any depth.
+    crowd = Counter(place for u in release.lineage if u.path for place in (u.path, *u.path.parents))
     for upstream in release.lineage:
         declared = identified(upstream.license, licenses) or upstream.license
         doubts.extend(_spelling(upstream.license, upstream, licenses))
-        if upstream.path is not None and upstream.path.exists():
-            found = detect(upstream.path, licenses)
-        else:
-            found = Detected((), (), ())
+        place = _own_place(upstream, release, crowd)
+        found = detect(place, licenses) if place else Detected((), (), ())
         part, said = _concluded(upstream, declared, found, licenses)
         parts.append(part)
         doubts.extend(said)
         doubts.extend(_absent(upstream))
         doubts.extend(_unread(upstream, found))
-        doubts.extend(_unlisted(upstream, found, known))
+        doubts.extend(_unlisted(upstream, found, release))
         doubts.extend(_beside(upstream, release, licenses))
     return Lineage(tuple(parts), tuple(doubts))
+
+
+def _own_place(upstream: Upstream, release: Release, crowd: Counter[Path]) -> Path | None:
+    """Return where the upstream's own files lie; None when nothing of it is at hand.
+
+    What lies beside a single file speaks for it where no other upstream lies there too and it is
+    not the folder of the project.
+    """
+    path = upstream.path
+    if path is None or not path.exists():
+        return None
+    if path.is_dir():
+        return path
+    folder = path.parent
+    of_project = folder.resolve() == release.file.resolve().parent
+    return path if of_project or crowd[folder] > 1 else folder
 
 
 def canonical(release: Release, licenses: Licenses) -> Release:
@@ -93,8 +121,9 @@ def unlisted(
     found: Detected, release: Release, own_id: str = ""
 ) -> Iterator[tuple[UpstreamEvidence, str]]:
     """Yield each upstream that files name and the lineage does not list, and how to mend it."""
-    known = {upstream.id.casefold() for upstream in release.lineage}
-    yield from _missing(found, known | {own_id.casefold(), release.repo_id.casefold()})
+    for evidence, fix in _missing(found, release):
+        if evidence.id.casefold() not in {own_id.casefold(), release.repo_id.casefold()}:
+            yield evidence, fix
 
 
 def _spelling(word: str, upstream: Upstream | None, licenses: Licenses) -> Iterator[Doubt]:
@@ -113,6 +142,7 @@ def _concluded(
 ) -> tuple[Part, list[Doubt]]:
     doubts = [d for e in found.licenses if (d := _inexact(upstream, e)) is not None]
     telling = [e for e in found.licenses if e.license not in _NO_ANSWER]
+    doubts += _denials(upstream, declared, found)
     if not telling:
         part, said = _from_table(upstream, declared, licenses)
         return part, doubts + said
@@ -121,6 +151,8 @@ def _concluded(
     words = [e for e in telling if e.kind != TEXT]
     basis, speaking = ("text", texts) if texts else ("statement", words)
     named = _answers(declared) and not _is_family(declared, licenses)
+    if named and not texts:
+        doubts += _against_table(upstream, declared, licenses)
     if _answers(declared):
         doubts += _contradictions(
             upstream, _declaration(upstream, declared), declared, telling, licenses
@@ -206,6 +238,27 @@ def _contradictions(
             )
 
 
+def _denials(upstream: Upstream, declared: str, found: Detected) -> Iterator[Doubt]:
+    """Yield who says that the license is none that the Hub lists, where a listed one is declared.
+
+    The very text of the license at hand is a better witness.
+    """
+    if not _answers(declared) or declared not in hub_licenses():
+        return
+    if any(e.kind == TEXT and e.exact and e.license == declared for e in found.licenses):
+        return
+    for evidence in found.licenses:
+        if evidence.license == _UNLISTED:
+            yield Doubt(
+                "license-contradiction",
+                upstream,
+                f"{_declaration(upstream, declared)}, but {_place(upstream, evidence)} "
+                f"({evidence.kind}) says {_UNLISTED}, which on the Hub is a license that it does"
+                " not list",
+                _FETCH,
+            )
+
+
 def _inexact(upstream: Upstream, evidence: LicenseEvidence) -> Doubt | None:
     if evidence.kind != TEXT or (evidence.exact and evidence.license):
         return None
@@ -231,7 +284,7 @@ def _was_concluded(upstream: Upstream, license: str, evidence: LicenseEvidence) 
 
 
 def _from_table(upstream: Upstream, declared: str, licenses: Licenses) -> tuple[Part, list[Doubt]]:
-    entry = license_of_model(upstream.id) if upstream.role in _MODELS else None
+    _, entry = _in_table(upstream)
     if entry is None:
         return Part(upstream, declared, "declaration"), []
     if entry.license == declared and not _is_family(declared, licenses):
@@ -239,25 +292,48 @@ def _from_table(upstream: Upstream, declared: str, licenses: Licenses) -> tuple[
     named = _answers(declared) and not _is_family(declared, licenses)
     if not named and not _answers(entry.license):
         return Part(upstream, declared, "declaration"), []
-    where = f"policies/models.yaml:{entry.position[0]} ({entry.source}, {entry.date})"
     if not named and (not _answers(declared) or _agree(declared, entry.license, licenses)):
         doubt = Doubt(
             "license-from-table",
             upstream,
             f"release.yaml says '{upstream.license}' and no file of {upstream.id} at hand tells "
-            f"its license; {entry.license} was taken from {where}",
+            f"its license; {entry.license} was taken from "
+            f"{_of_entry(entry)}",
             f"Fetch its LICENSE file, name its folder as path, and write license: {entry.license}.",
         )
         return Part(upstream, entry.license, "table"), [doubt]
+    return Part(upstream, declared, "declaration"), list(
+        _against_table(upstream, declared, licenses)
+    )
+
+
+def _against_table(upstream: Upstream, declared: str, licenses: Licenses) -> Iterator[Doubt]:
+    """Yield where the table knows another license than the declared one, and no text decides."""
+    model, entry = _in_table(upstream)
+    if entry is None or entry.license == declared or _agree(declared, entry.license, licenses):
+        return
     because = f" ({entry.because.rstrip('.')})" if entry.because else ""
-    doubt = Doubt(
+    yield Doubt(
         "license-contradiction",
         upstream,
-        f"{_declaration(upstream, declared)}, but {where} says {entry.license} for "
-        f"{upstream.id}{because}, and none of its own files at hand tells its license",
-        "Fetch its LICENSE file and name its folder as path: the text decides.",
+        f"{_declaration(upstream, declared)}, but {_of_entry(entry)} says {entry.license} for "
+        f"{model}{because}, and no text of its own at hand tells its license",
+        _FETCH,
     )
-    return Part(upstream, declared, "declaration"), [doubt]
+
+
+def _in_table(upstream: Upstream) -> tuple[str, ModelLicense | None]:
+    """Return the name by which the table knows a model, its id or the page it is from, and how."""
+    if upstream.role in _MODELS:
+        for name in (upstream.id, upstream.source):
+            model = hub_id(name)
+            if entry := license_of_model(model):
+                return model, entry
+    return upstream.id, None
+
+
+def _of_entry(entry: ModelLicense) -> str:
+    return f"policies/models.yaml:{entry.position[0]} ({entry.source}, {entry.date})"
 
 
 def _absent(upstream: Upstream) -> Iterator[Doubt]:
@@ -282,14 +358,14 @@ def _unread(upstream: Upstream, found: Detected) -> Iterator[Doubt]:
         )
 
 
-def _unlisted(upstream: Upstream, found: Detected, known: set[str]) -> Iterator[Doubt]:
-    for evidence, fix in _missing(found, known):
+def _unlisted(upstream: Upstream, found: Detected, release: Release) -> Iterator[Doubt]:
+    for evidence, fix in _missing(found, release, upstream):
         behind = upstream.role in _MODELS and evidence.role == "dataset"
         yield Doubt(
             "lineage-incomplete",
             upstream,
             f"{upstream.id}/{evidence.path} ({evidence.kind}) says that it was made from "
-            f"{evidence.id}, which the lineage does not list",
+            f"{evidence.id}, which the lineage does not list{_as_more(evidence, release)}",
             f"{fix} Or have legal answer the knob {DATA_BEHIND_A_MODEL} in the policy."
             if behind
             else fix,
@@ -297,9 +373,14 @@ def _unlisted(upstream: Upstream, found: Detected, known: set[str]) -> Iterator[
         )
 
 
+def _as_more(evidence: UpstreamEvidence, release: Release) -> str:
+    listed = evidence.id.casefold() in {upstream.id.casefold() for upstream in release.lineage}
+    return f" as more than {_TOOL}" if listed else ""
+
+
 def _beside(upstream: Upstream, release: Release, licenses: Licenses) -> Iterator[Doubt]:
     """Yield the licenses that the table knows to hold beside a model's own, and nobody lists."""
-    entry = license_of_model(upstream.id) if upstream.role in _MODELS else None
+    _, entry = _in_table(upstream)
     if entry is None or not entry.also:
         return
     listed = {identified(other.license, licenses) for other in release.lineage}
@@ -308,21 +389,30 @@ def _beside(upstream: Upstream, release: Release, licenses: Licenses) -> Iterato
             yield Doubt(
                 "lineage-incomplete",
                 upstream,
-                f"policies/models.yaml:{entry.position[0]} ({entry.source}, {entry.date}) says that"
-                f" {license_id} holds beside {entry.license}, and the lineage lists nothing under"
-                " it",
+                f"{_of_entry(entry)} says that {license_id} holds beside {entry.license}, and the"
+                " lineage lists nothing under it",
                 "Add the model that it was made from under lineage.base_models with its license"
                 " and source, and name it in made_from.",
             )
 
 
-def _missing(found: Detected, known: set[str]) -> Iterator[tuple[UpstreamEvidence, str]]:
+def _missing(
+    found: Detected, release: Release, by: Upstream | None = None
+) -> Iterator[tuple[UpstreamEvidence, str]]:
+    """Yield what the files of `by`, or of the bundle, name and the lineage does not account for.
+
+    A model that is listed as a tool accounts for what another tool was made from; whatever else
+    was made from a model holds more of it than that.
+    """
+    listed = {u.id.casefold() for u in release.lineage}
+    is_tool = by is not None and by.relation == _TOOL
+    held = {u.id.casefold() for u in release.lineage if is_tool or u is by or u.relation != _TOOL}
     seen: set[tuple[str, str]] = set()
     for evidence in found.upstreams:
-        key = evidence.id.casefold()
-        if key not in known and (evidence.path, key) not in seen:
+        key, is_data = evidence.id.casefold(), evidence.role == "dataset"
+        if key not in (listed if is_data else held) and (evidence.path, key) not in seen:
             seen.add((evidence.path, key))
-            section = "datasets" if evidence.role == "dataset" else "base_models"
+            section = "datasets" if is_data else "base_models"
             yield (
                 evidence,
                 f"Add {evidence.id} under lineage.{section} with its license and source, and name"

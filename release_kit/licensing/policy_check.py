@@ -205,6 +205,7 @@ _OF_A_MISSING_LICENSE: Mapping[str, FactValue] = {
     "over_revenue_threshold": False,
     "seat_excluded": False,
     "outputs_restricted": False,
+    "outputs_for_own_family": False,
 }
 
 

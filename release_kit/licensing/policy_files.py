@@ -449,7 +449,12 @@ def _waiver_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:
                 yield read.problem(
                     (*place, "rule"),
                     f"{rule} may not be waived",
-                    f"what may: {', '.join(may_waive) or 'nothing'}",
+                    _near(
+                        rule,
+                        may_waive,
+                        "a rule of the policy goes behind one of the audit and a slash; "
+                        "what may be waived: ",
+                    ),
                 )
             if clause in unwaivable:
                 said = f"the policy rule {clause} may not be waived"
@@ -462,6 +467,10 @@ def _waiver_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:
                 )
             if _person(item["approver"]) == _person(item["owner"]):
                 yield read.problem((*place, "approver"), "nobody approves a waiver of their own")
+            for key in ("owner", "approver"):
+                if _is_mixed(item[key]):
+                    said = f"a word of '{item[key]}' has letters of two alphabets"
+                    yield read.problem((*place, key), said, "write the name in one")
             days = (date.fromisoformat(item["expires"]) - date.fromisoformat(item["created"])).days
             if longest is not None and days > longest:
                 said = f"it would hold {days} days; the longest is {longest}"
@@ -470,8 +479,14 @@ def _waiver_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:
 
 
 def _person(name: str) -> str:
-    # Capitals and blanks do not make another person.
-    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+    # Capitals, blanks, points and what cannot be seen do not make another person.
+    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
+
+
+def _is_mixed(name: str) -> bool:
+    """Tell whether one word has letters of two alphabets whose letters look alike."""
+    alphabets = ({unicodedata.name(c, "").split(" ")[0] for c in word} for word in name.split())
+    return any(len(word & {"CYRILLIC", "GREEK", "LATIN"}) > 1 for word in alphabets)
 
 
 def listed(wanted: Any) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,9 @@ class Papers:
     Reading one raises UnicodeDecodeError when it is not UTF-8.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, day: date = date.max) -> None:
         self.bundle = bundle
+        self.day = day
         self._pages: dict[str, _Page] = {}
         self._words: dict[str, list[Word]] = {}
         self._carrying: dict[tuple[Fingerprint, ...], str] = {}
@@ -181,7 +183,7 @@ def gaps(judgement: Judgement, bundle: Bundle) -> tuple[Gap, ...]:
     Raises:
         UnicodeDecodeError: a document of the bundle is not UTF-8.
     """
-    papers = Papers(bundle)
+    papers = Papers(bundle, judgement.day)
     found: list[Gap] = []
     for obligation in judgement.owed:
         if obligation.proof == VERDICT:
@@ -191,10 +193,12 @@ def gaps(judgement: Judgement, bundle: Bundle) -> tuple[Gap, ...]:
         else:
             missing = f"the policy names no proof for {obligation.kind}"
             fix, path = "Add the kind under obligations.proofs in the policy.", ""
-        if obligation.proof == "name-prefix" and not missing:
-            missing, fix = _title_gap(obligation, judgement)
         if missing:
             found.append(Gap(obligation, missing, fix, path))
+        if obligation.proof == "name-prefix":
+            missing, fix = _title_gap(obligation, judgement)
+            if missing:
+                found.append(Gap(obligation, missing, fix, ""))
     return tuple(found)
 
 
@@ -500,7 +504,7 @@ def _restrictions_gap(obligation: Obligation, release: Release, papers: Papers) 
     known = (condition.attachment.fingerprint,) if condition.attachment else ()
     what = condition.attachment.title if condition.attachment else "the restrictions"
     if release.license != obligation.part.license:
-        similar = condition.mode == "same-or-similar" and _acted(obligation)
+        similar = condition.mode == "same-or-similar" and _acted(obligation, papers.day)
         bound = LICENSE in papers.bundle.files and (
             papers.carries(LICENSE, known)
             if known
@@ -562,7 +566,7 @@ def _documentation_gap(obligation: Obligation, release: Release, papers: Papers)
 
 
 def _act_gap(obligation: Obligation, release: Release, papers: Papers) -> _Proof:
-    if _acted(obligation):
+    if _acted(obligation, papers.day):
         return _MET
     return (
         f"nobody recorded that it was done for {obligation.part.upstream.id}",
@@ -572,8 +576,12 @@ def _act_gap(obligation: Obligation, release: Release, papers: Papers) -> _Proof
     )
 
 
-def _acted(obligation: Obligation) -> bool:
-    return any(act.kind == obligation.kind for act in obligation.part.upstream.acts)
+def _acted(obligation: Obligation, day: date) -> bool:
+    # What is planned was not done.
+    return any(
+        act.kind == obligation.kind and act.on <= day.isoformat()
+        for act in obligation.part.upstream.acts
+    )
 
 
 def _territory_gap(obligation: Obligation, release: Release, papers: Papers) -> _Proof:

@@ -106,7 +106,7 @@ class Library:
         rest = words.all
         for ids in (first, self._licenses):
             standing = words.longest(self._licenses[id_] for id_ in ids)
-            rest = words.unexplained(standing)
+            rest = words.unexplained([*standing, *words.attached(standing)])
             if standing and not rest:
                 break
         resembles, differs = self._nearest(rest, {place.license.id for place in standing})
@@ -198,6 +198,16 @@ class _Words:
     def line(self, word: Word) -> int:
         """Return the line as editors count it: a form feed ends none."""
         return bisect_left(self._line_ends, word.start) + 1
+
+    def attached(self, standing: Iterable[_Standing]) -> list[_Standing]:
+        """Return where policies stand that come with the licenses of `standing`."""
+        return [
+            _Standing(license, first, end)
+            for license in {place.license.id: place.license for place in standing}.values()
+            for condition in license.conditions
+            if condition.attachment
+            for first, end in self._places(condition.attachment.fingerprint)
+        ]
 
     def longest(self, licenses: Iterable[License]) -> list[_Standing]:
         """Return where texts of `licenses` stand, without those inside a longer one."""

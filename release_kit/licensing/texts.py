@@ -22,9 +22,15 @@ _ALL_RIGHTS = re.compile(r"all rights reserved", re.IGNORECASE)
 # With one of these a line says more than who holds the copyright.
 _TERMS = re.compile(
     r"\b(?:licen[cs]e|licensed|permi\w+|may|must|shall|not|only|use|uses|used|using|prohibit\w*"
-    r"|commercial|restrict\w*|subject|provided)\b",
+    r"|commercial\w*|noncommercial\w*|restrict\w*|subject|provided|forbid\w*|forbidden|exclu\w+"
+    r"|except|excepting|unless|without|never|cannot|nobody|banned|barred|denied|selling|sells|sold"
+    r"|royalt\w+|fees?|paid|payment|requir\w+|agree[sd]?|agreement|consent|granted|grants"
+    r"|conditions?|terms|purposes?|distribut(?:e|ion|ing)|redistribut\w+|modif\w+|derivatives?"
+    r"|reproduc\w+|evaluation|personal|revo\w+|void)\b",
     re.IGNORECASE,
 )
+_LONGEST_HOLDER = 40
+"""Words above which a line says more than who holds the copyright."""
 _ANCHOR = 6
 """Words by which a fingerprint is looked up."""
 _MOST_BEGINNINGS = 1000
@@ -81,7 +87,7 @@ def words_of(text: str) -> list[Word]:
 def _only_copyright(line: str) -> bool:
     return bool(
         _COPYRIGHT.match(line) or re.fullmatch(r"\W*all rights reserved\W*", line.strip().lower())
-    ) and not _TERMS.search(_ALL_RIGHTS.sub("", line))
+    ) and not (_TERMS.search(_ALL_RIGHTS.sub("", line)) or len(line.split()) > _LONGEST_HOLDER)
 
 
 def fingerprint(text: str) -> Fingerprint:

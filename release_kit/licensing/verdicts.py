@@ -196,7 +196,10 @@ class Verdicts:
             how_to_fix = ruling.missing.how
             if self._language == "zh":
                 because = f"缺少 {ruling.missing.field}，因此无法判断该规则"
-                how_to_fix = f"请在 release.yaml 中填写 {ruling.missing.field}。"
+                section, _, key = ruling.missing.field.rpartition(".")
+                where = "的该上游条目中" if section.startswith("lineage.") else "中"
+                field = key if section.startswith("lineage.") else ruling.missing.field
+                how_to_fix = f"请在 release.yaml {where}填写 {field}。"
         return Decision(
             ruling.decide,
             rule.id,

@@ -106,6 +106,8 @@ def _when(when: AppliesWhen | None, words: Words) -> Iterator[str]:
     ):
         if limit is not None:
             yield words.say(phrase, number=f"{limit:,}")
+    if when.purpose:
+        yield words.say("purpose_is", purpose=words.of("purposes", when.purpose))
     if when.modality:
         yield words.say(when.modality)
 

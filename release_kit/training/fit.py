@@ -103,7 +103,7 @@ def fit(
         if longest is not None and plan.max_length > longest:
             raise UnusableInput(
                 f"max_length {plan.max_length} is more than the {longest} tokens that {base} reads",
-                hint="lower training.max_length in release.yaml",
+                hint=f"Set training.max_length in release.yaml to {longest} or less.",
             )
         sizes = splits.sizes
         watcher.say(

@@ -127,3 +127,33 @@ def test_a_card_that_cannot_be_read_is_not_quoted(project: Path) -> None:
     assert {finding.rule for finding in report.findings} == {"card-unreadable", "personal-data"}
     for shown in (repr(report), *(render(report) for render in FORMATS.values())):
         assert name not in shown
+
+
+_OWN_TERMS = "ACME TERMS\n\nWhoever sells what was made with this owes us ten percent.\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "rule"),
+    [
+        ("LICENSE.md", "", _OWN_TERMS, "license-contradiction"),
+        ("README.md", "- acme/tiny-bert\n", "- acme/tiny-bert\n- acme/b\n", "lineage-incomplete"),
+        (
+            "README.md",
+            "license: apache-2.0\n",
+            "license: apache-2.0\nlicense_name: acme-noncommercial\n",
+            "card-contradicts-release",
+        ),
+    ],
+    ids=["second license file", "base that nobody lists", "second name of the license"],
+)
+def test_what_the_bundle_says_besides_is_held_against_release_yaml(
+    project: Path, path: str, old: str, new: str, rule: str
+) -> None:
+    if old:
+        edit(bundle(project) / path, old, new)
+    else:
+        (bundle(project) / path).write_text(new, encoding="utf-8")
+    seal(project)
+    stamp(project)
+
+    assert [finding.rule for finding in release_kit.audit(project).findings] == [rule]

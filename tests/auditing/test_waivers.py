@@ -245,6 +245,14 @@ def test_rules_conditions_limitations_and_conflicts_can_be_named(clause: str) ->
     assert _left(_applied(waivers=(replace(WAIVER, clause=clause),))[0]) == ["waiver-unused"]
 
 
+def test_a_waiver_that_misses_only_the_clause_is_told_which_one() -> None:
+    kept, _ = _applied(FINDING, waivers=(replace(WAIVER, clause=""),))
+    assert _left(kept) == ["license-denied", "waiver-unused"]
+    assert kept[1].fix == f"Write rule: license-denied/{FINDING.clause}, or take it out."
+    (unused,) = _applied(waivers=(replace(WAIVER, clause=""),))[0]
+    assert unused.fix == "Take it out of the policy."
+
+
 def test_a_finding_about_a_missing_file_is_covered_and_its_waiver_is_not_called_unmatched() -> None:
     by_path = replace(WAIVER, rule="license-file", clause="", upstream="", path="LICENSE")
     missing = Finding("license-file", Severity.ERROR, "there is no LICENSE file", "LICENSE")

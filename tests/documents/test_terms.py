@@ -124,6 +124,7 @@ def test_notice_says_used_as_it_is_only_of_what_was_not_changed(
     subject = release(
         tmp_path,
         ("      changes: All weights were fine-tuned.", f"      relation: {relation}"),
+        ("      path: base\n", ""),
     )
     notice = terms(subject, tmp_path / "bundle")["NOTICE"]
     assert ("  Changes: used as it is\n" in notice) == said

@@ -57,7 +57,13 @@ def own_license(*conditions: Mapping[str, Any], id: str = OWN, **more: Any) -> d
         "downstream_license": {"value": "own-terms-allowed", "section": "1"},
         "permissions": {
             action: {"verdict": "granted", "section": "1"}
-            for action in ("research-use", "commercial-use", "modify", "distribute")
+            for action in (
+                "research-use",
+                "commercial-use",
+                "modify",
+                "distribute",
+                "distribute-derivatives",
+            )
         },
         "conditions": [{**told, **condition} for condition in conditions],
         "limitations": [],

@@ -254,7 +254,7 @@ def test_outputs_may_improve_only_the_family_under_its_license(license: str) -> 
 
 
 @pytest.mark.parametrize("license", ["llama2", "llama3", "tongyi-qianwen", "hunyuan-3d-2.0"])
-@pytest.mark.parametrize("relation", ["weights-derived", "adapter-delta", "weights-shipped"])
+@pytest.mark.parametrize("relation", ["weights-derived", "adapter-delta"])
 def test_weights_may_not_be_merged_into_another_family(license: str, relation: str) -> None:
     def restricted(*more: Any) -> Value:
         return _fact("outputs_restricted", license, relation=relation, more=more)
@@ -265,6 +265,22 @@ def test_weights_may_not_be_merged_into_another_family(license: str, relation: s
     assert restricted(upstream("mit", "adapter", id="acme/other")) is True
     assert restricted(upstream("mit", "dataset"), upstream("mit", "code")) is False
     assert restricted(upstream("unknown", id="acme/other")) is True
+    # What only lies beside is not improved.
+    beside = upstream("mit", id="acme/other", relation="weights-shipped")
+    assert restricted(beside) is False
+    assert _fact("outputs_restricted", license, relation="weights-shipped", more=(beside,)) is False
+
+
+@pytest.mark.parametrize(("license", "wanted"), [("llama3", True), ("llama3.1", False)])
+def test_outputs_that_may_serve_their_own_family_only(license: str, wanted: bool) -> None:
+    assert _fact("outputs_for_own_family", license, relation=OUTPUTS) is wanted
+    assert _fact("outputs_for_own_family", license) is False
+
+
+def test_a_condition_for_one_purpose_applies_to_it_alone() -> None:
+    when = AppliesWhen(purpose="commercial")
+    for purpose, wanted in (("commercial", True), ("noncommercial", False), ("research", False)):
+        assert applies(when, release("mit", purpose=purpose)) is wanted
 
 
 def test_llama_2_and_3_are_two_families_and_later_ones_are_free() -> None:

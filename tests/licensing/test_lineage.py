@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -306,8 +307,19 @@ def test_the_place_is_that_of_the_text_not_of_the_first_file(tmp_path: Path) -> 
 def test_a_card_that_does_not_say_answers_nothing(tmp_path: Path, word: str) -> None:
     _card(tmp_path, f"license: {word}")
     assert _one(_concluded("unknown", tmp_path)) == ("unknown", "declaration")
-    if word != "openrail":
+    if word == "unknown":
         assert _concluded("mit", tmp_path).doubts == ()
+
+
+def test_a_card_that_says_other_denies_what_the_hub_lists(tmp_path: Path) -> None:
+    _card(tmp_path, "license: other", "license_link: LICENSE")
+    message = _doubt(_concluded("mit", tmp_path), "license-contradiction").message
+    assert "says mit, but acme/part/README.md:2 (card) says other" in message
+    # One that the Hub does not list is just what it means, and a text tells more.
+    assert "falcon-2-11b-tii" not in hub_licenses()
+    assert _concluded("falcon-2-11b-tii", tmp_path).doubts == ()
+    _license(tmp_path, "mit")
+    assert _concluded("mit", tmp_path).doubts == ()
 
 
 def test_a_placeholder_that_nothing_answers_is_denied(tmp_path: Path) -> None:
@@ -426,6 +438,18 @@ def test_an_upstream_that_is_listed_is_not_told(tmp_path: Path) -> None:
     assert (doubt.rule, "acme/other" in doubt.message) == ("lineage-incomplete", True)
 
 
+def test_a_model_that_something_was_made_from_is_more_than_a_tool(tmp_path: Path) -> None:
+    _card(tmp_path, "license: mit", "base_model: acme/grandmother")
+    tool = upstream("mit", "code", id="acme/grandmother")
+    made = release("mit", upstream("mit", path=tmp_path), tool)
+    doubt = _doubt(conclude(made, KNOWN), "lineage-incomplete")
+    assert "does not list as more than tool-only" in doubt.message
+    assert list(unlisted(detect(tmp_path, KNOWN), made))
+    # What a tool was made from is a tool as well.
+    made = release("mit", upstream("mit", "code", path=tmp_path), tool)
+    assert conclude(made, KNOWN).doubts == ()
+
+
 def test_a_bundle_may_name_itself(tmp_path: Path) -> None:
     _card(tmp_path, "base_model: [acme/topics, acme/part, acme/stranger]")
     made = release("mit", upstream("mit"))
@@ -469,6 +493,23 @@ def test_the_table_is_silent_where_a_file_speaks(tmp_path: Path) -> None:
     assert (_one(lineage), lineage.doubts) == (("mit", "text"), ())
     lineage = _concluded("unknown", tmp_path, id=LLAMA)
     assert _one(lineage) == ("mit", "text")
+
+
+def test_the_table_contradicts_what_is_no_text(tmp_path: Path) -> None:
+    _write(tmp_path, "modeling.py", "# SPDX-License-Identifier: MIT\n")
+    message = _doubt(_concluded("mit", tmp_path, id=LLAMA), "license-contradiction").message
+    assert f"says llama3.1 for {LLAMA}" in message
+    _card(tmp_path, "license: llama3.1")
+    (tmp_path / "modeling.py").unlink()
+    assert _concluded("llama3.1", tmp_path, id=LLAMA).doubts == ()
+
+
+@pytest.mark.parametrize("name", ["source", "id"])
+def test_the_table_knows_a_model_by_its_page(name: str) -> None:
+    page = f"huggingface.co/{LLAMA}"
+    part = replace(upstream("mit"), **{name: page if name == "id" else f"https://{page}/tree/main"})
+    message = _doubt(conclude(release("mit", part), KNOWN), "license-contradiction").message
+    assert f"says llama3.1 for {LLAMA}" in message
 
 
 def test_the_table_speaks_where_the_files_do_not_tell(tmp_path: Path) -> None:
@@ -547,3 +588,17 @@ def test_whether_the_data_behind_a_model_is_listed_is_a_knob(tmp_path: Path) -> 
     # Our own data comes from where it says, whatever that knob says.
     ours = release("apache-2.0", upstream("apache-2.0", role="dataset", path=tmp_path))
     assert len(judge(ours, free.policy, day=DAY).doubts) == 3
+
+
+def test_what_lies_beside_a_file_of_data_speaks_for_it(tmp_path: Path) -> None:
+    _write(tmp_path / "raw", "notes.jsonl", "{}")
+    data = tmp_path / "raw" / "notes.jsonl"
+    _card(tmp_path / "raw", "license: cc-by-nc-4.0")
+    alone = upstream("cc-by-4.0", role="dataset", path=data, id="acme/notes")
+    made = replace(release("apache-2.0", alone), file=tmp_path / "release.yaml")
+    assert _rules(conclude(made, KNOWN)) == ["license-contradiction"]
+    # In a folder of several, or of the project, nobody knows for which one it speaks.
+    other = upstream("mit", role="code", path=tmp_path / "raw" / "tool", id="acme/tool")
+    (tmp_path / "raw" / "tool").mkdir()
+    assert _rules(conclude(replace(made, lineage=(alone, other)), KNOWN)) == []
+    assert _rules(conclude(replace(made, file=tmp_path / "raw" / "release.yaml"), KNOWN)) == []

@@ -239,7 +239,7 @@ WRONG = [
      "did you mean 'mit'?"),
     ("fires: {}", "fires: {licenses: {mit: {permission.modfy: withheld}}}", "permission.modfy",
      "unknown key", "did you mean 'permission.modify'?"),
-    ("fires: {}", "fires: {day: tomorrow}", "day:", "must be date", "a day in quotes"),
+    ("fires: {}", "fires: {day: tomorrow}", "day:", "must be a day", "a day in quotes"),
     (PAIR, "cases:\n  - {case: x, expect: {verdict: deny, objections: [team-role]}}\n",
      "team-role", "no rule 'team-role'", "did you mean 'team-rule'?"),
     (PAIR, "cases:\n  - {case: x, expect: {verdict: denied}}\n", "verdict:", "not one of",

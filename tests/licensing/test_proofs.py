@@ -493,11 +493,17 @@ def test_fix_of_a_name_is_one_that_is_met(tmp_path: Path) -> None:
     policy = _own(tmp_path, {"kind": "name-prefix", "prescribed_text": "Llama 3"})
     judgement = _judged("mit", upstream(OWN), policy=policy, repo_id="acme/topics", title="A b")
     root = _built(tmp_path, judgement)
-    (gap,) = _gaps(judgement, root)
-    assert gap.fix == "Set release.repo_id to acme/Llama-3-topics."
-    named = replace(judgement, release=replace(judgement.release, repo_id="acme/Llama-3-topics"))
-    (gap,) = _gaps(named, root)
-    assert gap.fix == "Set documents.title to “Llama 3 A b”."
+    gaps = _gaps(judgement, root)
+    assert [gap.fix for gap in gaps] == [
+        "Set release.repo_id to acme/Llama-3-topics.",
+        "Set documents.title to “Llama 3 A b”.",
+    ]
+    release = replace(
+        judgement.release,
+        repo_id="acme/Llama-3-topics",
+        documents=replace(judgement.release.documents, title="Llama 3 A b"),
+    )
+    assert _gaps(replace(judgement, release=release), root) == ()
 
 
 def test_title_is_free_where_the_policy_does_not_count_it(tmp_path: Path) -> None:
@@ -912,6 +918,15 @@ def test_what_no_file_can_show_is_recorded(kind: str, tmp_path: Path) -> None:
         part = upstream(OWN, acts=tuple(act(done) for done in acts))
         judgement = _judged("mit", part, policy=policy)
         unmet = _unmet(judgement, tmp_path / "bundle")
+        assert unmet == ([] if met else [("act-recorded", "")])
+
+
+def test_what_is_planned_was_not_done(tmp_path: Path) -> None:
+    policy = _own(tmp_path, {"kind": "registration"})
+    (tmp_path / "bundle").mkdir()
+    for on, met in (("2026-11-23", True), ("2026-11-24", False)):
+        part = upstream(OWN, acts=(replace(act("registration"), on=on),))
+        unmet = _unmet(_judged("mit", part, policy=policy), tmp_path / "bundle")
         assert unmet == ([] if met else [("act-recorded", "")])
 
 

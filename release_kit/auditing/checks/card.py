@@ -51,6 +51,7 @@ PLACEHOLDER = Rule(
 _PLACEHOLDERS = re.compile(
     r"(?i:more information needed|lorem ipsum|\[\s*fill)|\b(TODO|TBD|FIXME)\b|\{\{.*?\}\}"
 )
+_NAME = "license_name"
 _REBUILD = "Run `release-kit build`, which writes it from release.yaml."
 
 
@@ -134,7 +135,10 @@ def _against_release(card: Card, release: Release) -> Iterator[Finding]:
                 1,
                 fix=_REBUILD,
             )
-    for key, value in license_metadata(release.license).items():
+    fields = license_metadata(release.license)
+    # A second name beside a license of the Hub's is a second license.
+    wanted_name = fields.get(_NAME, metadata.get(_NAME) and release.license)
+    for key, value in {**fields, _NAME: wanted_name}.items():
         if metadata.get(key) != value:
             yield Finding(
                 CONTRADICTS.id,

@@ -116,7 +116,7 @@ def _obligations(candidate: Candidate, judgement: Judgement) -> Iterator[Finding
             gap.path or RELEASE_FILE,
             *((0, 0) if gap.path else upstream.position),
             fix=gap.fix,
-            cites=(obligation.cite,),
+            cites=(obligation.cite, f"condition {obligation.kind}"),
             upstream=upstream.id,
             clause=obligation.kind,
         )

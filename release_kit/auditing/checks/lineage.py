@@ -11,7 +11,7 @@ from release_kit.auditing.findings import Finding, Rule, Severity, unquoted
 from release_kit.licensing.detection import Detected, detect
 from release_kit.licensing.judgement import Judgement
 from release_kit.licensing.lineage import TEXT, Doubt, unlisted
-from release_kit.licensing.proofs import CARD, THIRD_PARTY
+from release_kit.licensing.proofs import CARD, LICENSE, THIRD_PARTY
 from release_kit.release import RELEASE_FILE
 
 UNDECLARED = Rule(
@@ -121,16 +121,16 @@ def _in_bundle(
     """
     release = judgement.release
     for evidence in found.licenses:
+        is_whole = evidence.kind != TEXT or evidence.exact
         if (
-            evidence.path == CARD
-            or evidence.kind == TEXT
+            evidence.path in {CARD, LICENSE}
             or evidence.path.startswith(f"{THIRD_PARTY}/")
-            or evidence.license == release.license
+            or (evidence.license == release.license and is_whole)
         ):
             continue
         line, column = release.license_position
         # A word of the bundle's own may be personal data, which no report repeats.
-        says = evidence.license or "a license that is not known here"
+        says = (evidence.license if is_whole else "") or "a license that is not known here"
         yield Finding(
             CONTRADICTION.id,
             CONTRADICTION.severity,
@@ -143,7 +143,7 @@ def _in_bundle(
             " bundle's own files.",
         )
     for upstream, fix in unlisted(found, release):
-        if upstream.path == CARD or upstream.path.startswith(f"{THIRD_PARTY}/"):
+        if upstream.path.startswith(f"{THIRD_PARTY}/"):
             continue
         yield Finding(
             INCOMPLETE.id,
