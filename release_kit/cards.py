@@ -143,18 +143,15 @@ _BREAK = "\n"
 _GAP = "\0"
 
 # HTML that every parser reads alike. What else begins with < could hide anything.
-_PLAIN_HTML = re.compile(
-    r"""(?: [^<]++
-    | <(?![A-Za-z!/?])
-    | </[A-Za-z][A-Za-z0-9-]*+[ \t\n\f]*+>
-    | <[A-Za-z][A-Za-z0-9-]*+
-      (?: [ \t\n\f]++ [A-Za-z_:][A-Za-z0-9_.:-]*+
-          (?: [ \t\n\f]*+ = [ \t\n\f]*+ (?: "[^"]*+" | '[^']*+' | [^\s"'=<>`]++ ) )?+ )*+
-      [ \t\n\f]*+ /?+ >
-    | <!-- (?!-?>) (?: [^-] | -(?!-\s*+!?>) )*+ -->
-    )*+""",
-    re.VERBOSE,
+_NO_MARKUP = re.compile(r"[^<]+|<(?![A-Za-z!/?])")
+_CLOSING_TAG = re.compile(r"</[A-Za-z][A-Za-z0-9-]*[ \t\n\f]*>")
+_OPENING_TAG = re.compile(r"<[A-Za-z][A-Za-z0-9-]*")
+_ATTRIBUTE = re.compile(
+    r"""[ \t\n\f]+[A-Za-z_:][A-Za-z0-9_.:-]*"""
+    r"""(?:[ \t\n\f]*=[ \t\n\f]*(?:"[^"]*"|'[^']*'|[^\s"'=<>`]+))?"""
 )
+_TAG_END = re.compile(r"[ \t\n\f]*/?>")
+_COMMENT_END = re.compile(r"--\s*!?>")
 _STYLE = re.compile(rf"<(?:{'|'.join(sorted(_STYLING))})", re.IGNORECASE)
 _FOOTNOTE = re.compile(r"^[ \t]*\[\^(?:\\.|[^\]\\\n])+\]:", re.MULTILINE)
 # GitHub strikes out what stands between single tildes as well.
@@ -196,10 +193,34 @@ def _drop_unseen_blocks(state: StateCore) -> None:
             token.attrs.clear()
 
 
+def _is_plain_html(text: str) -> bool:
+    """Tell whether every parser reads the tags and comments of `text` alike."""
+    place = 0
+    while place < len(text):
+        if found := _NO_MARKUP.match(text, place) or _CLOSING_TAG.match(text, place):
+            place = found.end()
+        elif text.startswith("<!--", place):
+            found = _COMMENT_END.search(text, place + 4)
+            # Some end a comment at `--!>`, `-- >`, or at once.
+            if not found or found[0] != "-->" or text.startswith((">", "->"), place + 4):
+                return False
+            place = found.end()
+        elif found := _OPENING_TAG.match(text, place):
+            place = found.end()
+            while found := _ATTRIBUTE.match(text, place):
+                place = found.end()
+            if not (found := _TAG_END.match(text, place)):
+                return False
+            place = found.end()
+        else:
+            return False
+    return True
+
+
 def _mark_disputed_html(state: StateCore) -> None:
     for token in state.tokens:
         for part in (token, *(token.children or ())):
-            if part.type.startswith("html_") and not _PLAIN_HTML.fullmatch(part.content):
+            if part.type.startswith("html_") and not _is_plain_html(part.content):
                 part.content = "<style>" if _STYLE.search(part.content) else "<svg>"
 
 
