@@ -404,6 +404,9 @@ def _missing(
     A model that is listed as a tool accounts for what another tool was made from; whatever else
     was made from a model holds more of it than that.
     """
+    if not found.upstreams:
+        # Most of ten thousand datasets name none, and the sets below are as long as the lineage.
+        return
     listed = {u.id.casefold() for u in release.lineage}
     is_tool = by is not None and by.relation == _TOOL
     held = {u.id.casefold() for u in release.lineage if is_tool or u is by or u.relation != _TOOL}
