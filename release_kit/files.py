@@ -23,6 +23,14 @@ TEMPLATES = _SHIPPED / "templates"
 _CHUNK = 1 << 20
 
 
+def shown(path: Path) -> str:
+    """Return `path` as messages show it: below the current folder where it lies there."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
 def sha256_bytes(data: bytes) -> str:
     """Return the SHA-256 of `data` as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from release_kit.errors import Problem, UnusableInput
+from release_kit.files import shown
 from release_kit.strict_yaml import Document, Position, read_yaml
 
 RELEASE_FILE = "release.yaml"
@@ -188,7 +189,7 @@ def read_release(path: Path) -> Release:
         UnusableInput: with file, line and column of every mistake.
     """
     file = path / RELEASE_FILE if path.is_dir() else path
-    document = read_yaml(file, "release", shown_as=_shown(file))
+    document = read_yaml(file, "release", shown_as=shown(file))
     data = document.data
     release, organization = data["release"], data["organization"]
     return Release(
@@ -216,13 +217,6 @@ def read_release(path: Path) -> Release:
         license_position=document.locate(("release", "license")),
         modalities=tuple(release.get("modalities", ())),
     )
-
-
-def _shown(file: Path) -> str:
-    try:
-        return str(file.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(file)
 
 
 def _lineage(document: Document, folder: Path) -> tuple[Upstream, ...]:

@@ -68,14 +68,13 @@ def judge(
         owed.extend(obligations(situation, part, verdicts.reach(part)))
         ends.extend(grant.expires for grant in situation.grants(part))
     knobs = Counter(knob for decision in decisions for knob in decision.knobs)
-    answered = [doubt for doubt in lineage.doubts if _answered(doubt, policy)]
-    knobs.update(doubt.knob for doubt in answered)
+    knobs.update(doubt.knob for doubt in lineage.doubts if _answered(doubt, policy))
     return Judgement(
         release=situation.release,
         policy=policy,
         day=day,
         parts=lineage.parts,
-        doubts=tuple(doubt for doubt in lineage.doubts if doubt not in answered),
+        doubts=tuple(doubt for doubt in lineage.doubts if not _answered(doubt, policy)),
         decisions=tuple(decisions),
         owed=tuple(owed),
         conflicts=conflicts(

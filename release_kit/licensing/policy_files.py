@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from release_kit.errors import Problem, UnusableInput
-from release_kit.files import POLICIES
+from release_kit.files import POLICIES, shown
 from release_kit.licensing.licenses import load_licenses
 from release_kit.strict_yaml import Document, Pointer, check, read_yaml
 
@@ -59,10 +59,7 @@ def policy_file(policy: Path | str | None) -> Path:
 def _shown(file: Path) -> str:
     if file.is_relative_to(POLICIES):
         return f"policies/{file.relative_to(POLICIES)}"
-    try:
-        return str(file.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(file)
+    return shown(file)
 
 
 @dataclass(frozen=True)

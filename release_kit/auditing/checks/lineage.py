@@ -116,17 +116,13 @@ def _in_bundle(
 ) -> Iterator[Finding]:
     """Yield where the bundle's own files contradict release.yaml.
 
-    The card, LICENSE and what is no regular file have checks of their own, and the third parties'
-    texts are theirs.
+    The card, LICENSE and what is no regular file have checks of their own; the third parties'
+    folder was left out of what was found.
     """
     release = judgement.release
     for evidence in found.licenses:
         is_whole = evidence.kind != TEXT or evidence.exact
-        if (
-            evidence.path in {CARD, LICENSE}
-            or evidence.path.startswith(f"{THIRD_PARTY}/")
-            or (evidence.license == release.license and is_whole)
-        ):
+        if evidence.path in {CARD, LICENSE} or (evidence.license == release.license and is_whole):
             continue
         line, column = release.license_position
         # A word of the bundle's own may be personal data, which no report repeats.
@@ -143,8 +139,6 @@ def _in_bundle(
             " bundle's own files.",
         )
     for upstream, fix in unlisted(found, release):
-        if upstream.path.startswith(f"{THIRD_PARTY}/"):
-            continue
         yield Finding(
             INCOMPLETE.id,
             INCOMPLETE.severity,
@@ -156,11 +150,7 @@ def _in_bundle(
             fix=fix,
         )
     for unreadable in found.unreadable:
-        if (
-            unreadable.path == CARD
-            or unreadable.path.startswith(f"{THIRD_PARTY}/")
-            or unreadable.path in irregular
-        ):
+        if unreadable.path == CARD or unreadable.path in irregular:
             continue
         because = unquoted(unreadable.because)
         yield Finding(
