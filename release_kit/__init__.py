@@ -1,7 +1,8 @@
 """Governance and licensing for model releases.
 
-Every command of the CLI is a function here: `init, redact, train, evaluate, build, audit,
-publish, verify, run, demo`. They are loaded on first use, so that importing the package is cheap.
+Every command of the CLI is a function here: `init, scan, redact, train, evaluate, build, audit,
+publish, verify, run, demo`, and `redact_data` for data outside a project. They are loaded on first
+use, so that importing the package is cheap.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
         init,
         publish,
         redact,
+        redact_data,
         run,
+        scan,
         train,
         verify,
     )
@@ -31,7 +34,9 @@ __all__ = [
     "init",
     "publish",
     "redact",
+    "redact_data",
     "run",
+    "scan",
     "train",
     "verify",
 ]

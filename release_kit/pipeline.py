@@ -1,13 +1,12 @@
 """What a user can do with a project: every command of the CLI is one of these functions.
 
-They never print: progress goes to a
-`Watcher`, what happened comes back as a value.
+They never print: progress goes to a `Watcher`, what happened comes back as a value.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from release_kit.auditing.engine import run_checks
 from release_kit.auditing.findings import Report
 from release_kit.bundle import gitattributes, write_manifest
 from release_kit.documents.card import model_card
+from release_kit.documents.datasheet import write_datasheet
 from release_kit.documents.terms import write_terms
 from release_kit.errors import UnusableInput
 from release_kit.files import TEMPLATES, json_bytes, whole_folder, write_atomic
@@ -43,7 +43,9 @@ from release_kit.stages import (
 )
 
 if TYPE_CHECKING:
-    from release_kit.privacy.records import Record
+    from release_kit.datasets.records import Record
+    from release_kit.privacy.scan_report import Report as ScanReport
+    from release_kit.privacy.settings import Settings
 
 
 def redact(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
@@ -52,6 +54,9 @@ def redact(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
     Raises:
         UnusableInput: release.yaml has no privacy section, or a dataset cannot be read whole.
     """
+    from release_kit.datasets.overlap import duplicates
+    from release_kit.datasets.records import read_records, texts_of
+    from release_kit.privacy.languages import language_mix
     from release_kit.privacy.redaction import redact_file
 
     place = open_project(project)
@@ -66,12 +71,65 @@ def redact(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
                     stages.path_of(dataset), target, plan, watcher, keep=stages.kept_fields(place)
                 )
                 results[dataset.id] = asdict(counts) | {
-                    "entities": sorted(plan.entities),
+                    # A secret may be found that the plan does not name.
+                    "entities": sorted({*plan.entities, *counts.by_entity, *counts.remaining}),
                     "sha256": digest_of(target),
+                    "languages": dict(language_mix(texts_of(read_records(target)))),
+                    "duplicates": asdict(duplicates(texts_of(read_records(target)))),
                 }
         return results
 
     return run_stage(place, "redact", {}, output, work=work, watcher=watcher)
+
+
+def redact_data(
+    paths: Sequence[Path | str],
+    target: Path,
+    settings: Settings | None = None,
+    watcher: Watcher = SILENT,
+    *,
+    jobs: int | None = None,
+    explain: bool = False,
+    keep: Collection[str] = (),
+    force: bool = False,
+) -> ScanReport:
+    """Write copies of any data into `target` without the personal data in them.
+
+    What `release_kit.privacy.corpus_run.redact_corpus` says, with one worker for each core.
+    """
+    from release_kit.privacy.corpus_run import cores, redact_corpus
+    from release_kit.privacy.settings import read_settings
+
+    return redact_corpus(
+        paths,
+        target,
+        settings or read_settings(),
+        watcher,
+        jobs=jobs or cores(),
+        explain=explain,
+        keep=keep,
+        force=force,
+    )
+
+
+def scan(
+    paths: Sequence[Path | str],
+    settings: Settings | None = None,
+    watcher: Watcher = SILENT,
+    *,
+    jobs: int | None = None,
+    explain: bool = False,
+) -> ScanReport:
+    """Search any data for personal data and secrets.
+
+    What `release_kit.privacy.corpus_run.scan_corpus` says, with one worker for each core.
+    """
+    from release_kit.privacy.corpus_run import cores, scan_corpus
+    from release_kit.privacy.settings import read_settings
+
+    return scan_corpus(
+        paths, settings or read_settings(), watcher, jobs=jobs or cores(), explain=explain
+    )
 
 
 def train(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
@@ -119,7 +177,7 @@ def evaluate(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
 
 
 def build(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
-    """Stage the bundle: weights, card, LICENSE, NOTICE, USE_POLICY, upstream texts, manifest.
+    """Stage the bundle: weights, card, datasheet, LICENSE, NOTICE, USE_POLICY, texts, manifest.
 
     Raises:
         UnusableInput: an earlier stage is missing or stale, or a template cannot be filled.
@@ -135,6 +193,7 @@ def build(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
             write_atomic(staging / ".gitattributes", gitattributes(staging))
             write_terms(judgement, staging)
             write_atomic(staging / CARD, model_card(judgement, receipts).encode())
+            write_datasheet(judgement, receipts, staging)
             manifest = write_manifest(staging, repo_id=release.repo_id, version=release.version)
         return {"manifest_digest": manifest.digest, "files": len(manifest.files)}
 
@@ -268,7 +327,7 @@ def init(folder: Path | str) -> tuple[tuple[Path, bool], ...]:
 
 
 def _records(place: Project) -> list[Record]:
-    from release_kit.privacy.records import read_records
+    from release_kit.datasets.records import read_records
 
     paths = [place.redacted(dataset) for dataset in stages.datasets(place)]
     return [record for path in paths for record in read_records(path)]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+BYTES = "bytes"
+"""What counts bytes is called so, or begins so; it is shown in megabytes, with its rate."""
+
 
 class Watcher(Protocol):
     """Receives the progress of a stage."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from release_kit.datasets.formats import suffix_of
 from release_kit.release import RELEASE_FILE, Release, Upstream, read_release
 
 
@@ -50,7 +51,7 @@ class Project:
 
     def redacted(self, dataset: Upstream) -> Path:
         """Return where the redacted copy of a dataset lies."""
-        suffix = dataset.path.suffix if dataset.path else ""
+        suffix = suffix_of(dataset.path.name) if dataset.path else ""
         return self.out / "redacted" / f"{dataset.slug}{suffix}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ ROLES = {
 _READ_IN_TRAINING = ("trained-on-data", "data-shipped")
 _UNCHANGED = "weights-shipped"
 _TOOL = "tool-only"
+_DATASET = "dataset"
+_COLLECTION = "collection"
+_DAY = len("2026-11-23")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,27 @@ class Act:
     by: str
     on: str
     evidence: str
+
+
+@dataclass(frozen=True)
+class CollectionFacts:
+    """How a dataset came together and what it holds of persons; empty where nobody says.
+
+    The words are those of GDPR Art. 6(1) and of PIPL Art. 13 (China).
+    """
+
+    personal_data: str = ""
+    """none, removed (before training) or present."""
+    lawful_basis: tuple[str, ...] = ()
+    consent: str = ""
+    """How the persons agreed, and where the proof lies."""
+    since: str = ""
+    """A year, a month or a day, as in ISO 8601; `from` in the file."""
+    until: str = ""
+    opt_outs: tuple[str, ...] = ()
+    """Which objections of persons and holders of rights were honoured."""
+    opt_outs_on: str = ""
+    """The day on which they were last applied."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +93,13 @@ class Upstream:
     acts: tuple[Act, ...] = ()
     modalities: tuple[str, ...] = ()
     """Empty when the file does not say."""
+    collection: CollectionFacts = CollectionFacts()
+    """Says nothing but of a dataset."""
 
     @property
     def is_training_data(self) -> bool:
         """True for a dataset that the model learned from or that is published with it."""
-        return self.role == "dataset" and self.relation in _READ_IN_TRAINING
+        return self.role == _DATASET and self.relation in _READ_IN_TRAINING
 
     @property
     def slug(self) -> str:
@@ -105,6 +132,12 @@ class PrivacyPlan:
     language: str
     min_score: float
     operator: str
+    mode: str = ""
+    """structured, standard or thorough; empty for what the settings say."""
+    engine: str = ""
+    """fast or presidio; empty for what the settings say."""
+    settings: Path | None = None
+    """A settings file for detection; None for the shipped one."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +243,7 @@ def read_release(path: Path) -> Release:
             seat=organization.get("seat", ""),
         ),
         lineage=_lineage(document, file.resolve().parent),
-        privacy=_privacy(data.get("privacy")),
+        privacy=_privacy(data.get("privacy"), file.resolve().parent),
         training=_training(data.get("training")),
         documents=_documents(data["documents"]),
         policy=data.get("policy", ""),
@@ -240,6 +273,7 @@ def _lineage(document: Document, folder: Path) -> tuple[Upstream, ...]:
             found.append(upstream)
     wrong += _loose_ends(document, {upstream.id for upstream in found})
     wrong += _mislabelled(document, found)
+    wrong += _wrong_collections(document)
     if wrong:
         raise UnusableInput(f"{document.path} cannot be used", problems=sorted(wrong))
     return tuple(found)
@@ -263,7 +297,50 @@ def _upstream(
         generated_by=tuple(item.get("generated_by", ())),
         acts=tuple(Act(**act) for act in item.get("acts", ())),
         modalities=tuple(item.get("modalities", ())),
+        collection=_collection(item.get(_COLLECTION, {})),
     )
+
+
+def _collection(item: Mapping[str, Any]) -> CollectionFacts:
+    return CollectionFacts(
+        personal_data=item.get("personal_data", ""),
+        lawful_basis=tuple(item.get("lawful_basis", ())),
+        consent=item.get("consent", ""),
+        since=item.get("from", ""),
+        until=item.get("until", ""),
+        opt_outs=tuple(item.get("opt_outs", ())),
+        opt_outs_on=item.get("opt_outs_on", ""),
+    )
+
+
+def _wrong_collections(document: Document) -> Iterator[Problem]:
+    """Yield what is said of a collection where there is none, and periods that cannot be."""
+    for key, (role, _) in ROLES.items():
+        for index, item in enumerate(document.data["lineage"].get(key, [])):
+            place = ("lineage", key, index, _COLLECTION)
+            said = item.get(_COLLECTION, {})
+            if said and role != _DATASET:
+                message = f"{item['id']} is a {role}, and only a dataset has a {_COLLECTION}"
+                hint = "list the data behind it among the datasets"
+                yield Problem(document.path, *document.locate(place), message, hint)
+            for end in ("from", "until"):
+                if len(said.get(end, "")) == _DAY and not _is_day(said[end]):
+                    message = f"there is no day {said[end]}"
+                    yield Problem(document.path, *document.locate((*place, end)), message)
+            since, until = said.get("from", ""), said.get("until", "")
+            # "2024" ends after "2024-05" began: the shorter of the two decides.
+            both = min(len(since), len(until))
+            if until[:both] < since[:both]:
+                message = f"collecting ended ({until}) before it began ({since})"
+                yield Problem(document.path, *document.locate((*place, "until")), message)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _loose_ends(document: Document, known: set[str]) -> Iterator[Problem]:
@@ -309,7 +386,7 @@ def _clash(one: Upstream, other: Upstream) -> bool:
     return one.role == other.role or not same_work
 
 
-def _privacy(data: dict[str, Any] | None) -> PrivacyPlan | None:
+def _privacy(data: dict[str, Any] | None, folder: Path) -> PrivacyPlan | None:
     if data is None:
         return None
     return PrivacyPlan(
@@ -318,6 +395,9 @@ def _privacy(data: dict[str, Any] | None) -> PrivacyPlan | None:
         language=data.get("language", "en"),
         min_score=float(data["min_score"]),
         operator=data.get("operator", "replace"),
+        mode=data.get("mode", ""),
+        engine=data.get("engine", ""),
+        settings=folder / data["settings"] if "settings" in data else None,
     )
 
 

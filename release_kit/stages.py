@@ -11,6 +11,7 @@ from release_kit.errors import UnusableInput
 from release_kit.files import SCHEMAS, TEMPLATES
 from release_kit.licensing.policy import load_policy
 from release_kit.licensing.proofs import kept_documents, notice_files
+from release_kit.privacy.settings import settings_of
 from release_kit.progress import Watcher
 from release_kit.project import Project
 from release_kit.receipts import (
@@ -211,7 +212,7 @@ def _plan_redact(place: Project, receipts: Receipts) -> Receipt:
     return _plan(
         "redact",
         {dataset.id: digest_of(path_of(dataset)) for dataset in datasets(place)},
-        {"privacy": asdict(plan), "keep": kept_fields(place)},
+        {"privacy": settings_of(plan).digest, "keep": kept_fields(place)},
         ("presidio-analyzer", "spacy", plan.spacy_pipeline),
     )
 

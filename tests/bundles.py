@@ -5,10 +5,13 @@ Each change takes a copy of the audited project and leaves it ready for the next
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pickle
+import random
 import shutil
+import string
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
@@ -536,6 +539,29 @@ def _still_found(counts: dict[str, int]) -> Change:
     return change
 
 
+def _result(stage: str, path: tuple[str, ...], value: object) -> Change:
+    """Let the receipt of a stage say something else."""
+
+    def change(project: Path) -> None:
+        file = project / f"out/receipts/{stage}.json"
+        receipt: dict[str, Any] = json.loads(file.read_bytes())
+        place = receipt["results"]
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        file.write_text(json.dumps(receipt), encoding="utf-8")
+
+    return change
+
+
+def _nothing_personal(found: dict[str, int]) -> Change:
+    def change(project: Path) -> None:
+        _release(project, ("personal_data: removed", "personal_data: none"))
+        _result("redact", ("acme/topic-notes", "by_entity"), found)(project)
+
+    return change
+
+
 # personal data
 
 
@@ -547,6 +573,12 @@ def _pipeline_that_nobody_needs(project: Path) -> None:
 
 def _missing_pipeline(project: Path) -> None:
     _release(project, (f"spacy_pipeline: {PIPELINE}", "spacy_pipeline: no_such_pipeline"))
+
+
+def token() -> str:
+    """Return a GitHub token that nobody issued; made here, so that no file holds one."""
+    letters = string.ascii_letters + string.digits
+    return "gh" + "p_" + "".join(random.Random(7).choices(letters, k=36))
 
 
 _LETTER = "Schöne Grüße"
@@ -640,6 +672,17 @@ CASES: dict[str, Case] = {
     ),
     "training-data-unredacted": Case(_one_more_record, _dataset_elsewhere),
     "redaction-incomplete": Case(_still_found({"PERSON": 2}), _still_found({"PERSON": 0})),
+    "data-undeclared": Case(
+        lambda project: _release(project, ("        lawful_basis: [legitimate-interests]\n", "")),
+        lambda project: _release(
+            project, ("lawful_basis: [legitimate-interests]", "lawful_basis: [other-law]")
+        ),
+    ),
+    "data-contradiction": Case(_nothing_personal({"PERSON": 2}), _nothing_personal({"PERSON": 0})),
+    "data-leakage": Case(
+        _result("evaluate", ("overlap",), {"of": 40, "exact": 1, "near": 0}),
+        _result("evaluate", ("overlap",), {"of": 40, "exact": 0, "near": 4}),
+    ),
     "personal-data": Case(
         _file("contact.txt", "".join(f"It was {value} then.\n" for value in PLANTED.values())),
         _file("contact.txt", "pin topics@1.0.0 or write to nobody@host.invalid\n"),
@@ -647,6 +690,14 @@ CASES: dict[str, Case] = {
     "text-unreadable": Case(
         _file("letter.txt", _LETTER.encode("latin-1")),
         _file("vocab.txt", _LETTER.encode("latin-1")),
+    ),
+    "secret-found": Case(
+        _file("settings.ini", f"token = {token()}\n"),
+        _file("settings.ini", "token = " + "gh" + "p_" + "x" * 36 + "\n"),
+    ),
+    "secret-unsearched": Case(
+        _file("vocab.txt", gzip.compress(b"the\nof\n", mtime=0)),
+        _file("vocab.txt", b"\xe0the\nof\n"),
     ),
     "check-unfinished": Case(_missing_pipeline, _pipeline_that_nobody_needs),
 }

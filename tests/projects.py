@@ -38,6 +38,12 @@ lineage:
       path: data/notes.jsonl
       attribution: Topic notes by the Acme test team, copyright Acme.
       changes: Personal data was replaced by placeholders.
+      collection:
+        personal_data: removed
+        lawful_basis: [legitimate-interests]
+        from: "2026-01"
+        until: "2026-03"
+        opt_outs: [removal-requests]
 privacy:
   spacy_pipeline: {PIPELINE}
   entities: [PERSON, EMAIL_ADDRESS, PHONE_NUMBER]

@@ -12,9 +12,9 @@ import pytest
 
 import release_kit
 from release_kit.auditing.findings import Verdict
+from release_kit.datasets.records import read_records
 from release_kit.errors import UnusableInput
 from release_kit.files import sha256_file
-from release_kit.privacy.records import read_records
 from release_kit.project import open_project
 from release_kit.stages import STAGES
 from tests.projects import PLANTED_EMAIL, edit, write_project
@@ -52,11 +52,13 @@ def test_a_run_makes_every_stage_and_its_receipt(audited_project: Path) -> None:
     assert report["manifest_digest"] == sha256_file(place.bundle / "manifest.json")
     assert sorted(path.name for path in place.bundle.iterdir()) == [
         ".gitattributes",
+        "DATASHEET.md",
         "LICENSE",
         "NOTICE",
         "README.md",
         "USE_POLICY.md",
         "config.json",
+        "datasheet.html",
         "licenses",
         "manifest.json",
         "model.safetensors",

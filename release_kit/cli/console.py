@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from release_kit.progress import BYTES
+
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
 
 
 class TerminalWatcher:
@@ -32,23 +34,36 @@ class TerminalWatcher:
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def _amount(task: Task) -> str:
+    """Return how far a bar is: what counts bytes is shown in megabytes, with its rate."""
+    if not task.description.startswith(BYTES):
+        return f"{task.completed:,.0f}/{task.total or 0:,.0f}"
+    rate = f" {task.speed / 1e6:,.1f} MB/s" if task.speed else ""
+    return f"{task.completed / 1e6:,.1f}/{(task.total or 0) / 1e6:,.1f} MB{rate}"
+
+
 @contextmanager
 def watching() -> Iterator[TerminalWatcher]:
     """Yield a watcher whose bars stand on stderr until the block ends."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class AmountColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(_amount(task))
 
     with Progress(
         TextColumn("{task.description:>16}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        AmountColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),

@@ -1,4 +1,4 @@
-"""The commands that make a bundle: init, redact, train, evaluate, build, run."""
+"""The commands that make a bundle: init, train, evaluate, build, run; redact is in `privacy`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ def _stage_command(stage: str, explained: str) -> click.Command:
     return command
 
 
-redact = _stage_command("redact", "Remove personal data from the datasets of PROJECT.")
 train = _stage_command("train", "Fine-tune the base model of PROJECT on the redacted data.")
 evaluate = _stage_command("evaluate", "Measure the trained model of PROJECT on held-out records.")
 build = _stage_command("build", "Stage the bundle of PROJECT: weights, card, terms and manifest.")

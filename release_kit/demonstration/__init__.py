@@ -16,10 +16,10 @@ from typing import Any
 
 from release_kit import pipeline
 from release_kit.auditing.findings import Report
+from release_kit.datasets.records import write_records
 from release_kit.demonstration.notices import select_notices
 from release_kit.errors import Unfinished
 from release_kit.files import write_atomic
-from release_kit.privacy.records import write_records
 from release_kit.progress import SILENT, Watcher
 from release_kit.publishing.publication import Publication
 from release_kit.publishing.verification import Verification

@@ -13,8 +13,8 @@ from importlib import metadata
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
+from release_kit.datasets.records import Record
 from release_kit.errors import Unfinished
-from release_kit.privacy.records import Record
 from release_kit.progress import Watcher
 
 PACKAGE = "licensedcode-data"

@@ -7,9 +7,11 @@ default, `code` for a code span, `link` for an address, `python` for a literal i
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -41,16 +43,16 @@ class _Missing(StrictUndefined):
 
 
 def render(template: str, facts: dict[str, Any], folder: Path = TEMPLATES) -> str:
-    """Render `templates/<template>` with `facts`; `*.md.j2` is escaped as Markdown.
+    """Render `templates/<template>` with `facts`.
+
+    Values are escaped as Markdown in `*.md.j2` and as HTML in `*.html.j2`.
 
     Raises:
         UnusableInput: the template names something that is not among the facts, fails, or cannot
             be parsed; with its file and line.
     """
     try:
-        return (
-            _environment(folder, template.endswith(".md.j2")).get_template(template).render(facts)
-        )
+        return _environment(folder, _language(template)).get_template(template).render(facts)
     except TemplateSyntaxError as error:
         raise UnusableInput(f"templates/{error.name}:{error.lineno}: {error.message}") from None
     except TemplateNotFound as error:
@@ -61,14 +63,18 @@ def render(template: str, facts: dict[str, Any], folder: Path = TEMPLATES) -> st
         raise UnusableInput(f"templates/{template}{line}: {error}") from None
 
 
+def _language(template: str) -> str:
+    return Path(Path(template).stem).suffix
+
+
 @cache
-def _environment(folder: Path, markdown: bool) -> Environment:
+def _environment(folder: Path, language: str) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(folder),
         undefined=_Missing,
-        # Escaping is for Markdown and plain text, which `finalize` does below; nothing is HTML.
+        # `finalize` below escapes for Markdown, HTML and plain text alike.
         autoescape=False,  # noqa: S701
-        finalize=partial(_finalize, markdown=markdown),
+        finalize=partial(_finalize, escape=_ESCAPES.get(language, str)),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -92,11 +98,8 @@ def _template_line(error: Exception, template: str) -> str:
     return line
 
 
-def _finalize(value: object, *, markdown: bool) -> str:
-    if isinstance(value, Verbatim):
-        return value
-    text = one_line(str(value))
-    return escape_markdown(text) if markdown else text
+def _finalize(value: object, *, escape: Callable[[str], str]) -> str:
+    return value if isinstance(value, Verbatim) else escape(one_line(str(value)))
 
 
 def escape_markdown(text: str) -> str:
@@ -108,6 +111,9 @@ def escape_markdown(text: str) -> str:
     ('1\\. not a list', '1.5', '\\- nor this')
     """
     return _LEADING.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", text))
+
+
+_ESCAPES: dict[str, Callable[[str], str]] = {".md": escape_markdown, ".html": html.escape}
 
 
 def one_line(text: str) -> str:

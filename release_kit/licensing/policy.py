@@ -1,8 +1,8 @@
-"""A policy as frozen values: rules, knobs, grants, waivers, proofs, scopes of personal data."""
+"""A policy as frozen values: rules, knobs, grants, waivers, proofs, and what it asks of data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -158,6 +158,33 @@ class Scope:
 
 
 @dataclass(frozen=True)
+class Demand:
+    """What must be said about a dataset of which all of `when` is true."""
+
+    id: str
+    fields: tuple[str, ...]
+    """Keys of a dataset's `collection` in release.yaml."""
+    when: Mapping[str, tuple[str, ...]]
+    """Fact name → the values that fulfil it."""
+    severity: str
+    because: str
+    cite: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LeakageLimit:
+    """How much held-out data may stand in the training data."""
+
+    id: str
+    kind: str
+    """exact or exact-or-near."""
+    above: float
+    """The share of the held-out texts, from 0 to 1, above which it is a finding."""
+    severity: str
+    because: str
+
+
+@dataclass(frozen=True)
 class Policy:
     """Everything a policy file, and those it extends, say."""
 
@@ -192,6 +219,8 @@ class Policy:
     """spaCy pipelines for a release that names none of its own; the first installed one serves."""
     personal_data_min_score: float
     personal_data_scopes: tuple[Scope, ...]
+    data_demands: tuple[Demand, ...]
+    leakage_limits: tuple[LeakageLimit, ...]
     licenses: Licenses = field(compare=False, repr=False)
     """The license knowledge base by which it judges."""
 
@@ -266,6 +295,8 @@ def _policy(files: Sequence[PolicyFile]) -> Policy:
             )
             for scope in personal_data["scopes"]
         ),
+        data_demands=tuple(_demand(item) for item in _data(documents, "demands")),
+        leakage_limits=tuple(LeakageLimit(**item) for item in _data(documents, "leakage")),
         licenses=load_licenses(extra) if extra else load_licenses(),
     )
 
@@ -277,6 +308,22 @@ def _tightens(document: Document) -> Mapping[str, str]:
 
 def _has_score(document: Document) -> bool:
     return "min_score" in document.data.get("personal_data", {})
+
+
+def _data(documents: Sequence[Document], key: str) -> Iterator[Mapping[str, Any]]:
+    for document in reversed(documents):
+        yield from document.data.get("data", {}).get(key, ())
+
+
+def _demand(item: Mapping[str, Any]) -> Demand:
+    return Demand(
+        id=item["id"],
+        fields=tuple(item["fields"]),
+        when=_wanted(item["when"]),
+        severity=item["severity"],
+        because=item["because"],
+        cite=tuple(item["cite"]),
+    )
 
 
 def _wanted(facts: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -385,10 +432,14 @@ def _waiver(document: Document, index: int) -> Waiver:
 
 def _digest(files: tuple[Path, ...], extra: Path | None) -> str:
     parts = {f"policy {number}": sha256_file(file) for number, file in enumerate(files)}
-    shipped = (*(POLICIES / "licenses").glob("*.yaml"), *POLICIES.glob("*.yaml"))
+    shipped = (
+        *(POLICIES / "licenses").glob("*.yaml"),
+        *(POLICIES / "personal_data").rglob("*.yaml"),
+        *POLICIES.glob("*.yaml"),
+    )
     for path in shipped:
         if path != BASELINE:
-            parts[path.name] = sha256_file(path)
+            parts[path.relative_to(POLICIES).as_posix()] = sha256_file(path)
     for path in sorted(extra.iterdir()) if extra and extra.is_dir() else ():
         if path.is_file():
             parts[f"own {path.name}"] = sha256_file(path)

@@ -1,7 +1,8 @@
 """The files of a policy: a policy and those it extends, and everything that is wrong with them.
 
 A policy may extend another one, and can then only tighten it: add rules that review or deny, make
-a rule of the other stricter, and move a knob towards its strict end. Mistakes are told all at
+a rule of the other stricter, move a knob towards its strict end, and add to what must be said
+about data. Mistakes are told all at
 once, with the line and column of each.
 """
 
@@ -245,7 +246,7 @@ def _overlay_mistakes(read: PolicyFile) -> Iterator[Problem]:
             yield read.problem(
                 (key,),
                 f"{key} belongs into the policy that is extended, not into one that extends it",
-                "here: rules, tighten, knobs, waivers.granted, personal_data.min_score",
+                "here: rules, tighten, knobs, waivers.granted, personal_data.min_score, data",
             )
     for section, here in (("waivers", {"granted"}), ("personal_data", {"min_score"})):
         for key in sorted(set(_mapping(read.document.data, section)) - here):
@@ -293,19 +294,28 @@ def _unknown_facts(read: PolicyFile) -> Iterator[Problem]:
 
 
 def _twins(read: PolicyFile) -> Iterator[Problem]:
-    for pointer in (("rules",), ("reach",), ("grants",), _GRANTED):
+    for pointer in (("rules",), ("reach",), ("grants",), _GRANTED, *_DATA):
         seen: set[str] = set()
         # A rule that breaks the schema elsewhere has its name all the same.
         for index, item in enumerate(_list(read.document.data, *pointer)):
             name = item.get("id") if isinstance(item, dict) else None
             if isinstance(name, str) and name in seen:
-                what = "waiver" if pointer == _GRANTED else pointer[-1].removesuffix("s")
+                what = _ONE_OF[pointer[-1]]
                 yield read.problem((*pointer, index), f"a {what} named '{name}' exists")
             if isinstance(name, str):
                 seen.add(name)
 
 
 _GRANTED = ("waivers", "granted")
+_DATA = (("data", "demands"), ("data", "leakage"))
+_ONE_OF = {
+    "rules": "rule",
+    "reach": "reach",
+    "grants": "grant",
+    "granted": "waiver",
+    "demands": "demand",
+    "leakage": "limit",
+}
 
 
 def _dates(read: PolicyFile) -> Iterator[Problem]:
@@ -335,6 +345,20 @@ def _chain_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:
         elif score is not None:
             least = score
     yield from _waiver_mistakes(files)
+    yield from _data_mistakes(files)
+
+
+def _data_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:
+    for pointer in _DATA:
+        known: set[str] = set()
+        for read in reversed(files):
+            items = dict(read.items(*pointer))
+            for index, item in items.items():
+                if item["id"] in known:
+                    said = f"a {_ONE_OF[pointer[-1]]} named '{item['id']}' exists"
+                    place = (*pointer, index)
+                    yield read.problem(place, f"{said} in what this policy extends")
+            known |= {item["id"] for item in items.values()}
 
 
 def _rule_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:

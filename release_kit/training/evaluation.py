@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from release_kit.datasets.overlap import Repeats, overlap
 from release_kit.errors import Problem, UnusableInput
 from release_kit.progress import SILENT, Watcher
 from release_kit.release import TrainingPlan
@@ -16,7 +17,7 @@ from release_kit.training.splits import SplitSizes, split
 from release_kit.training.tasks import task_of
 
 if TYPE_CHECKING:
-    from release_kit.privacy.records import Record
+    from release_kit.datasets.records import Record
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Evaluation:
     """One for each label, in the order of `labels`."""
     confusion: tuple[tuple[int, ...], ...]
     """(classes, classes): row i, column j counts test examples of label i that were given j."""
+    overlap: Repeats
+    """How many texts of the test split stand in those of training and validation as well."""
 
 
 def evaluate_model(
@@ -105,6 +108,7 @@ def evaluate_model(
     most_frequent = min(counts, key=lambda label: (-counts[label], label))
     scores = _scores(true, predicted, len(loaded.labels))
     baseline = _scores(true, [number[most_frequent]] * len(true), len(loaded.labels))
+    seen = (example.text for part in (splits.train, splits.validation) for example in part)
     return Evaluation(
         labels=loaded.labels,
         sizes=splits.sizes,
@@ -122,6 +126,7 @@ def evaluate_model(
             )
         ),
         confusion=scores.confusion,
+        overlap=overlap(seen, (example.text for example in splits.test)),
     )
 
 

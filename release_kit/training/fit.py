@@ -20,7 +20,7 @@ from release_kit.training.splits import SplitSizes, split
 from release_kit.training.tasks import task_of
 
 if TYPE_CHECKING:
-    from release_kit.privacy.records import Record
+    from release_kit.datasets.records import Record
 
 # numpy takes seeds of 32 bits.
 _SEEDS = 2**32

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from release_kit.datasets.overlap import Repeats
 from release_kit.documents.card import model_card
 from release_kit.documents.terms import write_terms
 from release_kit.licensing.judgement import Judgement, judge
@@ -44,7 +45,9 @@ def receipts(subject: Release, labels: tuple[str, ...] = LABELS) -> dict[str, Re
     scores = tuple(ClassScore(label, 0.9, 0.8, 0.85, 11) for label in labels)
     losses = (EpochLoss(1, 1.1, 1.2, 0.5),)
     trained = TrainingResult(losses, labels, sizes, 7, 25027, (), "cpu", 1, 3, 1.0)
-    measured = Evaluation(labels, sizes, 0.90912, 0.9, 0.8, 0.85, labels[0], 0.4, 0.2, scores, ())
+    rates = (0.90912, 0.9, 0.8, 0.85)
+    repeated = Repeats(33, 1, 2)
+    measured = Evaluation(labels, sizes, *rates, labels[0], 0.4, 0.2, scores, (), repeated)
     more = {"entities": ["EMAIL_ADDRESS", "PERSON"], "sha256": "0"}
     results: dict[str, dict[str, Any]] = {
         "redact": {data.id: asdict(counts) | more for data in subject.upstreams("dataset")},

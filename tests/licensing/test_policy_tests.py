@@ -417,7 +417,8 @@ def test_what_looks_like_a_mistake_is_warned_of(tmp_path: Path) -> None:
         ("grants: []", f"grants: [{json.dumps(grant)}]"),
         ("    registration: act-recorded\n", ""),
         ("      upstream.role: dataset\n", "      upstream.role: base_model\n"),
-        ("may_waive: [license-contradiction, license-denied, license-from-table, ",
+        ("may_waive: [data-contradiction, data-leakage, data-undeclared, "
+         "license-contradiction, license-denied, license-from-table, ",
          "may_waive: [license-denied, license-revue, "),
         (", license-text-altered, lineage-incomplete, obligation-unmet, personal-data]", "]"),
     ):  # fmt: skip

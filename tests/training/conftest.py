@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from release_kit.privacy.records import Record
+from release_kit.datasets.records import Record
 from release_kit.release import TrainingPlan
 from release_kit.training.evaluation import Evaluation, evaluate_model
 from release_kit.training.fit import TrainingResult, fit

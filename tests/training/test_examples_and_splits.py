@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from release_kit.datasets.records import Record
 from release_kit.errors import UnusableInput
-from release_kit.privacy.records import Record
 from release_kit.training.splits import split
 from release_kit.training.tasks import TASKS, task_of
 from release_kit.training.tasks.task import Example

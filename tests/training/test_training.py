@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from release_kit.datasets.records import Record
 from release_kit.errors import Unfinished, UnusableInput
 from release_kit.files import sha256_file
-from release_kit.privacy.records import Record
 from release_kit.training.evaluation import evaluate_model
 from release_kit.training.fit import fit
 from release_kit.training.models import Loaded, need, quiet

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from release_kit.auditing.checks import (
     card,
+    data_declarations,
+    leakage,
     license,
     lineage,
     manifest,
     personal_data,
     provenance,
+    secrets,
     training_data,
     weights,
 )
@@ -22,7 +25,10 @@ CHECKS: tuple[Check, ...] = (
     license.CHECK,
     provenance.CHECK,
     training_data.CHECK,
+    data_declarations.CHECK,
+    leakage.CHECK,
     personal_data.CHECK,
+    secrets.CHECK,
 )
 
 __all__ = ["CHECKS", "Check", "Outcome"]

@@ -8,13 +8,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from release_kit.auditing.candidate import Candidate
 from release_kit.auditing.checks.check import Check, Outcome
 from release_kit.auditing.findings import Finding, NotExamined, Rule, Severity
 from release_kit.licensing.policy import Policy, Scope
-from release_kit.privacy.detection import Match, is_installed, load_detector
+from release_kit.privacy.detection import load_detector
+from release_kit.privacy.matches import Match
+from release_kit.privacy.settings import Language, Settings, read_settings, with_digest
 
 FOUND = Rule(
     "personal-data",
@@ -60,12 +63,7 @@ def _run(candidate: Candidate) -> Outcome:
             continue
         texts.setdefault(scope, {})[path] = text
     for scope, by_path in texts.items():
-        detector = load_detector(
-            _pipeline(candidate),
-            candidate.policy.personal_data_language,
-            scope.entities,
-            candidate.policy.personal_data_min_score,
-        )
+        detector = load_detector(_settings(candidate, scope))
         for (path, text), matches in zip(
             by_path.items(), detector.detect(by_path.values()), strict=True
         ):
@@ -74,12 +72,21 @@ def _run(candidate: Candidate) -> Outcome:
     return Outcome(tuple(findings), {"text files searched": searched}, tuple(not_examined))
 
 
-def _pipeline(candidate: Candidate) -> str:
-    release = candidate.release
+def _settings(candidate: Candidate, scope: Scope) -> Settings:
+    release, policy = candidate.release, candidate.policy
+    pipelines = policy.personal_data_pipelines
     if release and release.privacy:
-        return release.privacy.spacy_pipeline
-    named = candidate.policy.personal_data_pipelines
-    return next((pipeline for pipeline in named if is_installed(pipeline)), named[0])
+        pipelines = (release.privacy.spacy_pipeline,)
+    changed = replace(
+        read_settings(),
+        mode="standard",
+        languages=(Language(policy.personal_data_language, pipelines),),
+        entities=scope.entities,
+        threshold=policy.personal_data_min_score,
+        thresholds={},
+        secrets=False,
+    )
+    return with_digest(changed)
 
 
 def _scope(policy: Policy, path: str) -> Scope | None:

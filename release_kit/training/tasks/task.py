@@ -12,7 +12,7 @@ from release_kit.release import TrainingPlan
 from release_kit.training.models import Loaded
 
 if TYPE_CHECKING:
-    from release_kit.privacy.records import Record
+    from release_kit.datasets.records import Record
 
 
 @dataclass(frozen=True)

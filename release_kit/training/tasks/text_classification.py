@@ -23,7 +23,7 @@ from release_kit.training.models import Loaded, open_model
 from release_kit.training.tasks.task import Example, Task
 
 if TYPE_CHECKING:
-    from release_kit.privacy.records import Record
+    from release_kit.datasets.records import Record
 
 _FEWEST_CLASSES = 2
 

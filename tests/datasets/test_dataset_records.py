@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from release_kit.datasets.records import WRITERS, Record, read_records, write_records
 from release_kit.errors import UnusableInput
-from release_kit.privacy.records import FORMATS, Record, read_records, write_records
 
 SECRET = "jane.roe@planted.example"
 
@@ -119,11 +120,37 @@ def test_a_missing_file_and_an_unknown_suffix_are_errors(tmp_path: Path) -> None
     with pytest.raises(UnusableInput, match="cannot be used") as caught:
         list(read_records(tmp_path / "none.jsonl"))
     assert "no such file" in str(caught.value.problems[0])
-    with pytest.raises(UnusableInput, match=r"'\.parquet'") as caught:
-        read_records(tmp_path / "data.parquet")  # at once, before anything is read
-    assert caught.value.hint == "known here: .jsonl, .csv"
-    with pytest.raises(UnusableInput):
-        write_records(tmp_path / "data", [Record({"a": 1}, "test", 1)])
+    with pytest.raises(UnusableInput, match=r"'\.xls'") as caught:
+        read_records(tmp_path / "data.xls")  # at once, before anything is read
+    assert ".jsonl" in caught.value.hint
+    for name in ("data", "data.parquet"):
+        with pytest.raises(UnusableInput, match="cannot be written"):
+            write_records(tmp_path / name, [Record({"a": 1}, "test", 1)])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", b'[{"a": "1"}, {"a": "2"}]'),
+        ("one.ndjson.gz", gzip.compress(b'{"a": "1"}\n{"a": "2"}\n')),
+        ("a.tsv", b"a\n1\n2\n"),
+        ("a.csv", b"a\r1\r2"),
+        ("text.txt", b"1\n2"),
+    ],
+)
+def test_every_format_gives_records(tmp_path: Path, name: str, content: bytes) -> None:
+    records = list(read_records(write(tmp_path, name, content)))
+    key = "text" if name == "text.txt" else "a"
+    assert [(dict(record.fields), record.index) for record in records] == [
+        ({key: "1"}, 1), ({key: "2"}, 2)
+    ]  # fmt: skip
+
+
+def test_the_column_of_a_mistake_is_told(tmp_path: Path) -> None:
+    for content, column in ((b'{"a": 1, "a": 2}\n', 10), (b'{"a": [NaN]}', 8), (b'{"a" 1}', 6)):
+        with pytest.raises(UnusableInput) as caught:
+            list(read_records(write(tmp_path, "a.jsonl", content)))
+        assert caught.value.problems[0].column == column
 
 
 def test_reading_streams_and_stops_where_the_mistake_is(tmp_path: Path) -> None:
@@ -134,7 +161,7 @@ def test_reading_streams_and_stops_where_the_mistake_is(tmp_path: Path) -> None:
         next(records)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", WRITERS)
 def test_equal_records_give_equal_bytes(tmp_path: Path, suffix: str) -> None:
     records = [Record({"b": "é\r\n", "a": ' "x", '}, "s", 1), Record({"b": "\r", "a": ""}, "s", 2)]
     one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"

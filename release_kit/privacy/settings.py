@@ -1,0 +1,392 @@
+"""What counts as personal data and what becomes of it: a settings file as frozen values.
+
+A settings file says what it wants otherwise than `policies/personal_data/default.yaml`: mappings
+are merged key by key, everything else takes the place of what stands there. Allow and deny lists
+are personal data themselves: no message, no `repr` and no plain digest holds a value of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from release_kit.errors import Problem, UnusableInput
+from release_kit.files import POLICIES, json_bytes, sha256_bytes, sha256_file, shown
+from release_kit.privacy.recognizers import entities_of, regex_flaw
+from release_kit.release import PrivacyPlan
+from release_kit.strict_yaml import Document, Pointer, read_yaml
+
+DEFAULT = POLICIES / "personal_data" / "default.yaml"
+RECOGNIZERS = POLICIES / "personal_data" / "recognizers"
+
+# What else stands in files and decides about findings and stand-ins.
+_TABLES = ("secrets.yaml", "stand_ins.yaml")
+# In presidio's words what the names models of spaCy find.
+_NAMES = frozenset({"PERSON", "LOCATION", "ORGANIZATION", "NRP", "DATE_TIME"})
+_OF_SECRETS = "SECRET_"  # secrets.yaml names their kinds
+_PATTERN_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language of the texts."""
+
+    code: str
+    """Two letters, for example en."""
+    pipelines: tuple[str, ...]
+    """Names of spaCy pipelines; the first that is installed serves."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Values that are no finding, though they look like one."""
+
+    entities: tuple[str, ...]
+    """Of which kinds; empty for all."""
+    values: frozenset[str] = field(repr=False)
+    """As `folded` writes them."""
+    patterns: tuple[str, ...] = field(repr=False)
+    """Regular expressions that match a value from end to end."""
+
+    def covers(self, entity_type: str, value: str) -> bool:
+        """Tell whether `value`, found as `entity_type`, is allowed.
+
+        A pattern that takes longer than a second allows nothing.
+        """
+        if self.entities and entity_type not in self.entities:
+            return False
+        if folded(value) in self.values:
+            return True
+        try:
+            return any(
+                _compiled(pattern).fullmatch(value, timeout=_PATTERN_SECONDS)
+                for pattern in self.patterns
+            )
+        except TimeoutError:
+            return False
+
+
+@dataclass(frozen=True)
+class Denied:
+    """Values that are findings wherever they stand."""
+
+    entity: str
+    values: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TransformerPlan:
+    """The token classification model of mode thorough."""
+
+    model: str
+    """An installed package, a folder, or a Hub id that is in the cache."""
+    labels: Mapping[str, str]
+    """The model's label to presidio's word; a label that is not named is not used."""
+    threshold: float
+    """The model's own score from which its finding counts, from 0 to 1."""
+    batch_size: int
+    """In windows of text."""
+
+
+@dataclass(frozen=True)
+class OperatorPlan:
+    """What takes the place of a finding: replace, mask, hash, surrogate and so on."""
+
+    default: str
+    by_entity: Mapping[str, str]
+
+    def of(self, entity_type: str) -> str:
+        """Return the operator for a kind of personal data."""
+        return self.by_entity.get(entity_type, self.default)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that detection and redaction are told; `read_settings` makes one."""
+
+    mode: str
+    """structured, standard or thorough."""
+    engine: str
+    """fast or presidio."""
+    languages: tuple[Language, ...]
+    countries: tuple[str, ...]
+    """Two letters of ISO 3166 each; empty for all."""
+    entities: tuple[str, ...]
+    """In presidio's words."""
+    threshold: float
+    """The score from which a finding counts, where `thresholds` says nothing."""
+    thresholds: Mapping[str, float]
+    """By kind."""
+    allow: tuple[Allowed, ...]
+    deny: tuple[Denied, ...]
+    recognizers: tuple[Path, ...]
+    """Files for `load_recognizers`: the shipped ones, then those that the settings name."""
+    transformer: TransformerPlan | None
+    chinese_names: str
+    """off or jieba."""
+    secrets: bool
+    operators: OperatorPlan
+    digest: str
+    """64 hex digits; another one as soon as anything above or in a recognizer file changes."""
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def threshold_of(self, entity_type: str) -> float:
+        """Return the score from which a finding of this kind counts."""
+        return self.thresholds.get(entity_type, self.threshold)
+
+    def allows(self, entity_type: str, value: str) -> bool:
+        """Tell whether an allow list covers `value`, found as `entity_type`."""
+        return any(allowed.covers(entity_type, value) for allowed in self.allow)
+
+
+def read_settings(path: Path | None = None) -> Settings:
+    """Read a settings file over the shipped default; None is the default alone.
+
+    Raises:
+        UnusableInput: a file is missing or breaks its schema, a kind or a country is unknown, or
+            a pattern is none; with every mistake and its line.
+    """
+    own = read_yaml(path or DEFAULT, "personal_data", shown_as=_shown(path or DEFAULT))
+    data = own.data if path is None else _merged(read_yaml(DEFAULT, "personal_data").data, own.data)
+    folder = (path or DEFAULT).parent
+    files = (
+        *sorted(RECOGNIZERS.glob("*.yaml")),
+        *(folder / name for name in data["recognizers"]),
+    )
+    problems = [*_missing_files(own, folder), *_flawed_lists(own)]
+    if not problems:
+        problems = [*_unknown_words(own, data, files)]
+    if problems:
+        many = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        raise UnusableInput(f"{own.path} cannot be used: {many}", problems=sorted(problems))
+    return _settings(data, files)
+
+
+def settings_of(plan: PrivacyPlan) -> Settings:
+    """Return the settings that a project's release.yaml names, with what it says otherwise.
+
+    Raises:
+        UnusableInput: as `read_settings`.
+    """
+    base = read_settings(plan.settings)
+    changed = replace(
+        base,
+        mode=plan.mode or base.mode,
+        engine=plan.engine or base.engine,
+        languages=(Language(plan.language, (plan.spacy_pipeline,)),),
+        entities=tuple(dict.fromkeys(plan.entities)),
+        threshold=plan.min_score,
+        thresholds={},
+        operators=OperatorPlan(plan.operator, {}),
+    )
+    return with_digest(changed)
+
+
+def folded(value: str) -> str:
+    """Return `value` as allow lists compare it: whatever its case, width and white space."""
+    return " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+
+
+def _shown(file: Path) -> str:
+    if file.is_relative_to(POLICIES):
+        return f"policies/{file.relative_to(POLICIES)}"
+    return shown(file)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        result[key] = _merged(old, value) if both and old is not None else value
+    return result
+
+
+def _settings(data: Mapping[str, Any], files: tuple[Path, ...]) -> Settings:
+    transformer = data["transformer"]
+    thresholds, operators = data["thresholds"], data["operators"]
+    settings = Settings(
+        mode=data["mode"],
+        engine=data["engine"],
+        languages=tuple(
+            Language(entry["language"], tuple(entry["pipelines"])) for entry in data["languages"]
+        ),
+        countries=() if data["countries"] == "all" else tuple(dict.fromkeys(data["countries"])),
+        entities=tuple(dict.fromkeys(data["entities"])),
+        threshold=float(thresholds["default"]),
+        thresholds={entity: float(score) for entity, score in thresholds["by_entity"].items()},
+        allow=tuple(
+            Allowed(
+                tuple(entry.get("entities", ())),
+                frozenset(map(folded, entry.get("values", ()))),
+                tuple(entry.get("patterns", ())),
+            )
+            for entry in data["allow"]
+        ),
+        deny=tuple(Denied(entry["entity"], tuple(entry["values"])) for entry in data["deny"]),
+        recognizers=files,
+        transformer=None
+        if transformer is None
+        else TransformerPlan(
+            model=transformer["model"],
+            labels=dict(transformer["labels"]),
+            threshold=float(transformer.get("threshold", thresholds["default"])),
+            batch_size=transformer.get("batch_size", 16),
+        ),
+        chinese_names=data["chinese_names"],
+        secrets=data["secrets"],
+        operators=OperatorPlan(operators["default"], dict(operators["by_entity"])),
+        digest="",
+    )
+    return with_digest(settings)
+
+
+def with_digest(settings: Settings) -> Settings:
+    """Return `settings` with the digest of what they say now."""
+    said = asdict(settings)
+    people = [
+        *(("allow", *allowed.entities, *sorted(allowed.values), *allowed.patterns)
+          for allowed in settings.allow),
+        *(("deny", denied.entity, *denied.values) for denied in settings.deny),
+    ]  # fmt: skip
+    said["recognizers"] = [sha256_file(file) for file in settings.recognizers]
+    said["tables"] = [sha256_file(DEFAULT.parent / name) for name in _TABLES]
+    said["allow"] = said["deny"] = None
+    said["digest"] = None
+    said["people"] = _slow_digest(people) if people else ""
+    return Settings(**{**vars(settings), "digest": sha256_bytes(json_bytes(said))})
+
+
+def _slow_digest(value: Any) -> str:
+    # A journal may travel with the data. Names are few enough to try them all against a fast
+    # digest of a list that holds one.
+    salt = b"release-kit allow and deny lists"
+    return hashlib.scrypt(json_bytes(value), salt=salt, n=1 << 14, r=8, p=1).hex()
+
+
+# --- what a schema cannot say
+
+
+def _missing_files(own: Document, folder: Path) -> Iterator[Problem]:
+    for index, name in enumerate(own.data.get("recognizers", ())):
+        if not (folder / name).is_file():
+            yield _problem(
+                own, ("recognizers", index), f"there is no file '{name}' beside this one"
+            )
+
+
+def _unknown_words(
+    own: Document, data: Mapping[str, Any], files: Sequence[Path]
+) -> Iterator[Problem]:
+    """Yield a problem for each kind that nothing finds and each country that is none."""
+    known = _NAMES | entities_of(files) | {entry["entity"] for entry in data["deny"]}
+    if data["transformer"] is not None:
+        known |= set(data["transformer"]["labels"].values())
+    named: list[tuple[Pointer, str]] = [
+        *((("entities", i), word) for i, word in enumerate(own.data.get("entities", ()))),
+        *(
+            ((section, "by_entity", word), word)
+            for section in ("thresholds", "operators")
+            for word in own.data.get(section, {}).get("by_entity", ())
+        ),
+    ]
+    for pointer, word in named:
+        if not _is_known(word, known):
+            yield _problem(own, pointer, f"nothing finds '{word}'", _did_you_mean(word, known))
+    for i, entry in enumerate(own.data.get("allow", ())):
+        for j, word in enumerate(entry.get("entities", ())):
+            if not _is_known(word, known):
+                place = ("allow", i, "entities", j)
+                yield _problem(own, place, "nothing finds the kind of personal data named here")
+    countries = own.data.get("countries", "all")
+    for index, country in enumerate(() if countries == "all" else countries):
+        if country not in _countries():
+            hint = "ISO 3166 writes GB for the United Kingdom" if country == "UK" else ""
+            yield _problem(own, ("countries", index), f"'{country}' is no country", hint)
+
+
+def _is_known(word: str, known: Collection[str]) -> bool:
+    return word in known or word.startswith(_OF_SECRETS)
+
+
+def _countries() -> frozenset[str]:
+    from phonenumbers import SUPPORTED_REGIONS
+
+    return frozenset(SUPPORTED_REGIONS)
+
+
+def _flawed_lists(own: Document) -> Iterator[Problem]:
+    """Yield what is wrong with the allow and deny lists, in words that hold nothing of them."""
+    for section, keys in _LISTS.items():
+        entries = own.data.get(section, [])
+        if not isinstance(entries, list):
+            yield _problem(own, (section,), "must be a list of entries")
+            continue
+        for index, entry in enumerate(entries):
+            place = (section, index)
+            if not isinstance(entry, dict):
+                yield _problem(own, place, "must be a mapping of keys to values")
+                continue
+            for key in entry:
+                if key not in keys:
+                    hint = "known here: " + ", ".join(keys)
+                    yield _problem(own, (*place, key), "holds an unknown key", hint)
+                elif keys[key] is not str:
+                    yield from _flawed_items(own, (*place, key), entry[key])
+            if not any(entry.get(key) for key in ("values", "patterns") if key in keys):
+                yield _problem(own, place, "no values stand here, so it would do nothing")
+            if "entity" in keys and not _is_entity(entry.get("entity")):
+                message = "'entity' must be a kind of personal data in capitals"
+                yield _problem(own, (*place, "entity"), message, "for example PERSON")
+
+
+_LISTS: Mapping[str, Mapping[str, type]] = {
+    "allow": {"entities": list, "values": list, "patterns": list, "reason": str},
+    "deny": {"entity": str, "values": list, "reason": str},
+}
+_ENTITY = re.compile(r"[A-Z][A-Z0-9_]*")
+
+
+def _flawed_items(own: Document, place: Pointer, items: Any) -> Iterator[Problem]:
+    if not isinstance(items, list):
+        yield _problem(own, place, "must be a list")
+        return
+    for index, item in enumerate(items):
+        at = (*place, index)
+        if not isinstance(item, str) or not item.strip():
+            yield _problem(own, at, "must be text", "a number goes in quotes")
+        elif place[-1] == "entities" and not _is_entity(item):
+            yield _problem(own, at, "must be a kind in capitals", "for example PERSON")
+        elif place[-1] == "patterns" and (flaw := regex_flaw(item)):
+            yield _problem(own, at, f"is not a regular expression: {flaw}")
+
+
+def _is_entity(word: Any) -> bool:
+    return isinstance(word, str) and _ENTITY.fullmatch(word) is not None
+
+
+def _problem(own: Document, place: Pointer, message: str, hint: str = "") -> Problem:
+    # A key that nobody knows may be a person's name.
+    name = ".".join(str(part) for part in place[:2])
+    return Problem(own.path, *own.locate(place), f"{name}: {message}", hint)
+
+
+def _did_you_mean(word: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else "known here: " + ", ".join(sorted(known))
+
+
+@functools.cache
+def _compiled(pattern: str) -> Any:
+    import regex
+
+    return regex.compile(pattern)

@@ -1,0 +1,139 @@
+"""A gate must be open wherever its pattern matches; that it is shut elsewhere is only speed."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import regex
+
+from release_kit.privacy.gates import Gates, Loose, loosened
+from release_kit.privacy.phones import GATE
+from release_kit.privacy.recognizers import load_recognizers
+from release_kit.privacy.settings import read_settings
+
+FLAGS = regex.DOTALL | regex.MULTILINE | regex.IGNORECASE
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fires", "silent"),
+    [
+        (r"\b[0-9]{4}\b", ["a 1234.", "1234", "é1234 1234"], ["12345", "a1234", "12 34"]),
+        (r"(?<![0-9A-Za-z])X[0-9]{2}(?![0-9])", ["x12", "身X12号"], ["ax12", "x123", "X1"]),
+        (r"(?<=ssn:? )[0-9]{3}", ["SSN: 123", "ssn 123"], ["123", "ssm 123"]),
+        (r"(?:ab|c\w)\d+", ["AB1", "cé1", "c_1"], ["a1", "c", "b1"]),
+        (r"([:-])a\1", ["-a-", ":a:"], ["a-", "aa"]),
+        (r"\p{Lu}{2}号", ["ÄÖ号", "AB号"], ["号", "AB号"[:2]]),
+        (r"[^a]b", ["éb", "\nb"], ["ab", "b"[:0]]),
+        (r"(?-i:Ab) ?[0-9]{40,}", ["Ab" + "1" * 40], ["Ab" + "1" * 31]),
+        (r"straße", ["STRASSE straße", "Straße"], ["strase"]),
+    ],
+)
+def test_examples(pattern: str, fires: list[str], silent: list[str]) -> None:
+    loose = loosened(pattern)
+    assert loose is not None
+    opened = Gates([[loose]]).open_at([*fires, *silent])
+    assert opened == {index: {0} for index in range(len(fires))}
+
+
+@pytest.mark.parametrize("pattern", ["(?&name)", "a*", "", "(", "(?P=nothing)"])
+def test_what_cannot_be_turned_is_always_open(pattern: str) -> None:
+    assert loosened(pattern) is None
+    assert Gates([[None], [loosened("x")]]).open_at(["a", "x"]) == {0: {0}, 1: {0, 1}}
+
+
+def test_what_hyperscan_refuses_is_always_open() -> None:
+    a, b, c, d = (Loose(one, one_line=True, digits=0) for one in ("a", "(?=b)b", "c", "d"))
+    assert Gates([[a, b, c], [d]]).open_at(["d", "a"]) == {0: {1, 3}, 1: {0, 1}}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "one_line"),
+    [(r"[0-9 -]+x", True), (r"\d\s\d", False), (r"a.b", False), (r"[^x]y", False), ("a\nb", False)],
+)
+def test_whether_a_match_may_hold_a_line_feed(pattern: str, one_line: bool) -> None:
+    loose = loosened(pattern)
+    assert loose is not None
+    assert loose.one_line is one_line
+
+
+def test_a_match_at_the_edge_of_a_text_is_its_own() -> None:
+    loose = loosened(r"(?<![0-9])[0-9]{3}(?![0-9])")
+    assert loose is not None
+    gates = Gates([[loose]])
+    texts = ["123", "", "x", "é123", "123é", "1", "23", "123"]
+    assert gates.open_at(texts) == {0: {0}, 3: {0}, 4: {0}, 7: {0}}
+    assert gates.open_at([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "digits"),
+    [
+        (r"[0-9]{8,17}", 8),
+        (r"\d{3}-(?:\d\d|x)-(\d{4})?", 3),
+        (r"1[a-z]2(?=345)(?:6|7)", 3),
+        (r"[0-9a]{9}", 0),
+    ],
+)
+def test_how_many_digits_a_match_holds(pattern: str, digits: int) -> None:
+    loose = loosened(pattern)
+    assert loose is not None
+    assert loose.digits == digits
+
+
+def test_digits_of_other_scripts_count() -> None:
+    loose = loosened(r"\d{6}")
+    assert Gates([[loose]]).open_at(["１２３４５６", "٣٤٥٦٧٨", "12345", "123456"]) == {
+        0: {0}, 1: {0}, 3: {0},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shipped() -> list[Any]:
+    recognizers = load_recognizers(read_settings().recognizers, languages=["en"])
+    return [p for one in recognizers for p in getattr(one, "patterns", None) or ()]
+
+
+def test_every_shipped_pattern_has_a_gate(shipped: list[Any]) -> None:
+    assert [pattern.name for pattern in shipped if loosened(pattern.regex) is None] == []
+    assert len(shipped) > 100
+
+
+@pytest.mark.slow
+def test_no_gate_is_shut_where_its_pattern_matches(shipped: list[Any]) -> None:
+    rng = random.Random(0)
+    expressions = [loosened(pattern.regex) for pattern in shipped]
+    gates = Gates([[loose] for loose in expressions])
+    compiled = [regex.compile(pattern.regex, FLAGS) for pattern in shipped]
+    matches = 0
+    for _ in range(40):
+        texts = [_nasty(rng) for _ in range(100)]
+        fired = gates.open_at(texts)
+        for index, text in enumerate(texts):
+            for number, pattern in enumerate(compiled):
+                if number not in fired.get(index, ()):
+                    assert not any(m.end() > m.start() for m in pattern.finditer(text))
+                else:
+                    matches += pattern.search(text) is not None
+    assert matches > 500
+
+
+_PIECES = (
+    "4111111111111111", "536-22-8726", "DE89370400440532013000", "a@b.example.com", "192.0.2.1",
+    "110101199003078515", "身份证", "ssn", "passport no ", "12 High Street", "straße 5",
+    "1234567890",
+    "12/24/1987", "::1", "00:1b:44:11:3a:b7", "AB123456C", "http://x.com", "é", "\u3000", "\n", " ",
+    "-", ".", ",", "_", "0", "A", "z", "北京市海淀区中关村大街27号", "zip 90210", "apt 5",
+    "born 1987-12-24",
+)  # fmt: skip
+
+
+def _nasty(rng: random.Random) -> str:
+    return "".join(rng.choice(_PIECES) for _ in range(rng.randint(1, 9)))
+
+
+def test_the_gate_of_phone_numbers() -> None:
+    gates = Gates([[GATE]])
+    texts = ["+49 (30) 901820", "1 - 2 . 3 / 4", "1\n2\n3\n4", "123"]
+    assert gates.open_at(texts).keys() == {0, 1}
