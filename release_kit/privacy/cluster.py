@@ -17,6 +17,7 @@ import logging
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -373,8 +374,9 @@ def _connected(cluster: Cluster) -> Iterator[None]:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with suppress(Exception):
-        ray.init(address=cluster.ray_address, log_to_driver=False, logging_level=logging.ERROR)
+    if _is_open(cluster.ray_address):
+        with suppress(Exception):
+            ray.init(address=cluster.ray_address, log_to_driver=False, logging_level=logging.ERROR)
     if not ray.is_initialized():
         raise Unfinished(
             "no Ray cluster answers, or it runs other versions of Ray or Python",
@@ -393,6 +395,20 @@ def _connected(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _is_open(address: str) -> bool:
+    """Tell whether something listens at host:port; Ray itself would try for minutes."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "://" in host:
+        return True
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError:
+        return False
+    return True
 
 
 def _cores(cluster: Cluster) -> int:

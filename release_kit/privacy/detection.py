@@ -53,6 +53,8 @@ class Detector:
     """Finds what its settings ask for; `load_detector` makes one. Each process needs its own."""
 
     settings: Settings
+    kinds: frozenset[str]
+    """What is looked for, but for secrets."""
     ner_only: frozenset[str]
     """The kinds that no pattern finds, only a model of names."""
     unsearched: tuple[str, ...]
@@ -93,7 +95,7 @@ class Detector:
     def _counts(self, hit: Hit, text: str) -> bool:
         kind, settings = hit.entity_type, self.settings
         if hit.origin != "secret":
-            if kind not in settings.entities or hit.score < settings.threshold_of(kind):
+            if kind not in self.kinds or hit.score < settings.threshold_of(kind):
                 return False
             if hit.score <= 0:
                 return False
@@ -135,7 +137,7 @@ def load_detector(settings: Settings | None = None, *, int8: bool = False) -> De
         Unfinished: what runs a model is not installed.
     """
     settings = settings or read_settings()
-    if not settings.entities and not settings.secrets:
+    if not settings.kinds and not settings.secrets:
         raise UnusableInput("no kinds of personal data are named, so none would be found")
     with muted():
         if settings.engine == "presidio":
@@ -187,15 +189,16 @@ def _fast(settings: Settings, *, int8: bool) -> Detector:
 def _detector(settings: Settings, sources: Sequence[Source]) -> Detector:
     by_rules = {kind for source in sources if not source.by_model for kind in source.kinds}
     by_models = {kind for source in sources if source.by_model for kind in source.kinds}
-    unsearched = tuple(k for k in settings.entities if k not in by_rules | by_models)
-    if len(unsearched) == len(settings.entities) and not settings.secrets:
+    unsearched = tuple(k for k in settings.kinds if k not in by_rules | by_models)
+    if len(unsearched) == len(settings.kinds) and not settings.secrets:
         raise UnusableInput(
             f"in mode {settings.mode} nothing looks for any of: {', '.join(unsearched)}",
             hint="choose mode standard, or name other entities",
         )
     return Detector(
         settings=settings,
-        ner_only=frozenset(settings.entities) & (by_models - by_rules),
+        kinds=frozenset(settings.kinds),
+        ner_only=frozenset(settings.kinds) & (by_models - by_rules),
         unsearched=unsearched,
         _finders=tuple(source.find for source in sources),
     )
@@ -208,7 +211,7 @@ def _names_wanted(settings: Settings, by_rules: frozenset[str]) -> tuple[str, ..
     by_names = frozenset(ner_words().values())
     # Dates have patterns and names models; presidio asks both, and so do we.
     both = {"DATE_TIME"}
-    return tuple(k for k in settings.entities if k in by_names and (k not in by_rules or k in both))
+    return tuple(k for k in settings.kinds if k in by_names and (k not in by_rules or k in both))
 
 
 def ner_words() -> dict[str, str]:
@@ -306,7 +309,7 @@ def _recognizers(settings: Settings) -> list[Any]:
             settings.recognizers,
             languages=codes,
             countries=settings.countries,
-            entities=settings.entities,
+            entities=settings.kinds,
         ),
         *(denied_recognizer(deny.entity, deny.values, codes[0]) for deny in settings.deny),
     ]

@@ -104,7 +104,7 @@ def learn(plan: Plan, count: Callable[[int], None]) -> Callable[[Part], Worked]:
         if not loaded:
             detector = load_detector(plan.settings)
             settings = plan.settings
-            operators = Operators(settings.operators, plan.key, settings.entities)
+            operators = Operators(settings.operators, plan.key, settings.kinds)
             judge = Judge(detector, operators)
             loaded.append((detector, Search(judge, plan.key, explain=plan.explain)))
         detector, search = loaded[0]

@@ -29,7 +29,7 @@ def load_plain_presidio(settings: Settings) -> list[Source]:
 
     engines = [(language.code, analyzer_engine(language)) for language in settings.languages]
     asked = {
-        code: sorted(set(engine.get_supported_entities(code)) & set(settings.entities))
+        code: sorted(set(engine.get_supported_entities(code)) & set(settings.kinds))
         for code, engine in engines
     }
 

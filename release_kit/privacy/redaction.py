@@ -307,7 +307,7 @@ def redact_file(
     total = _read_whole(source, keep)
     settings = settings_of(plan)
     key = load_key(os.environ) or secrets.token_bytes(32)
-    operators = Operators(settings.operators, key, settings.entities)
+    operators = Operators(settings.operators, key, settings.kinds)
     judge = Judge(detector or load_detector(settings), operators)
     search = Search(judge, key)
     account = Account()

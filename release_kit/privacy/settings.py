@@ -120,6 +120,8 @@ class Settings:
     """Two letters of ISO 3166 each; empty for all."""
     entities: tuple[str, ...]
     """In presidio's words."""
+    own_kinds: tuple[str, ...]
+    """What the deny lists and the recognizer files that the settings name find besides."""
     threshold: float
     """The score from which a finding counts, where `thresholds` says nothing."""
     thresholds: Mapping[str, float]
@@ -135,6 +137,11 @@ class Settings:
     operators: OperatorPlan
     digest: str
     """64 hex digits; another one as soon as anything above or in a recognizer file changes."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Everything that is looked for, but for secrets."""
+        return tuple(dict.fromkeys((*self.entities, *self.own_kinds)))
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -168,7 +175,7 @@ def read_settings(path: Path | None = None) -> Settings:
     if problems:
         many = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         raise UnusableInput(f"{own.path} cannot be used: {many}", problems=sorted(problems))
-    return _settings(data, files)
+    return _settings(data, files, files[-len(data["recognizers"]) :] if data["recognizers"] else ())
 
 
 def settings_of(plan: PrivacyPlan) -> Settings:
@@ -211,7 +218,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _settings(data: Mapping[str, Any], files: tuple[Path, ...]) -> Settings:
+def _settings(data: Mapping[str, Any], files: tuple[Path, ...], own: tuple[Path, ...]) -> Settings:
     transformer = data["transformer"]
     thresholds, operators = data["thresholds"], data["operators"]
     settings = Settings(
@@ -222,6 +229,8 @@ def _settings(data: Mapping[str, Any], files: tuple[Path, ...]) -> Settings:
         ),
         countries=() if data["countries"] == "all" else tuple(dict.fromkeys(data["countries"])),
         entities=tuple(dict.fromkeys(data["entities"])),
+        # Whoever lists a value or adds a file wants it found, named among the entities or not.
+        own_kinds=tuple(sorted(entities_of(own) | {entry["entity"] for entry in data["deny"]})),
         threshold=float(thresholds["default"]),
         thresholds={entity: float(score) for entity, score in thresholds["by_entity"].items()},
         allow=tuple(

@@ -642,7 +642,6 @@ def test_two_nodes_of_ray_write_what_one_machine_writes(
     assert content(target) == content(tmp_path / "alone")
 
 
-@pytest.mark.slow
 def test_where_no_ray_answers_it_is_told(tmp_path: Path, source: Path, asked: Asked) -> None:
     needs("datatrove")
     needs("ray")

@@ -149,11 +149,12 @@ def test_lists_of_ones_own() -> None:
     own = settings_for(
         "EMAIL_ADDRESS",
         deny=(Denied("PROJECT", ("Blue Heron", "K-9")),),
+        own_kinds=("PROJECT",),
         allow=(
             Allowed(("EMAIL_ADDRESS",), frozenset({"info@example.com"}), (r".*@example\.net",)),
         ),
     )
-    lists = load_detector(replace(own, entities=("EMAIL_ADDRESS", "PROJECT")))
+    lists = load_detector(own)
     assert found(lists, "blue  heron met k-9, not K-99, at info@example.com or a@example.net") == [
         ("PROJECT", "blue  heron"),
         ("PROJECT", "k-9"),

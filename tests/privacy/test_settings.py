@@ -3,11 +3,13 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from release_kit.errors import UnusableInput
+from release_kit.privacy.detection import load_detector
 from release_kit.privacy.settings import DEFAULT, Settings, folded, read_settings
 
 NAME = "Zebulon Quackenbush"  # of nobody; looked for wherever a list might show through
@@ -277,3 +279,21 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_said() -> None:
     with pytest.raises(UnusableInput, match="there is no such file"):
         read_settings(Path("no/such/settings.yaml"))
+
+
+def test_what_one_lists_oneself_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "numbers.yaml").write_text(
+        "recognizers:\n"
+        "  - name: ticket\n"
+        "    supported_entity: TICKET\n"
+        "    patterns: [{ name: ticket, regex: 'T-[0-9]{4}', score: 0.9 }]\n"
+    )
+    (tmp_path / "own.yaml").write_text(
+        "entities: [EMAIL_ADDRESS]\n"
+        "recognizers: [numbers.yaml]\n"
+        "deny: [{ entity: PROJECT, values: [Blue Heron] }]\n"
+    )
+    settings = read_settings(tmp_path / "own.yaml")
+    assert settings.kinds == ("EMAIL_ADDRESS", "PROJECT", "TICKET")
+    (matches,) = load_detector(replace(settings, secrets=False)).detect(["T-1234 of Blue Heron"])
+    assert [match.entity_type for match in matches] == ["TICKET", "PROJECT"]
