@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,8 +21,13 @@ _VOCABULARY = frozenset(
 )
 
 
-# Numbers that say how a file is laid out.
-_LAYOUT = frozenset((b"PARQUET:field_id", b"ARROW:extension:name"))
+# What says how a file is laid out, as long as it looks so.
+_LAYOUT = {
+    b"PARQUET:field_id": re.compile(rb"-?[0-9]{1,5}"),
+    b"ARROW:extension:name": re.compile(rb"[A-Za-z_]+[0-9]{0,3}(?:[.:_-][A-Za-z_]+[0-9]{0,3})*"),
+}
+# Keys that formats and libraries give.
+_KNOWN_KEYS = _DESCRIPTIONS | set(_LAYOUT) | {b"ARROW:extension:metadata"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class _Entry(NamedTuple):
     path: tuple[int, ...]
     key: bytes
     value: str
+    key_text: int
+    """The index of the key's text; -1 where the key is no text."""
     indexes: Sequence[int | str]
     """For each text of the value its index in the batch, or the name that it follows."""
 
@@ -90,13 +98,17 @@ def schema_batch(schema: Any) -> SchemaBatch:
 
     def entries(metadata: Mapping[bytes, bytes] | None, path: tuple[int, ...]) -> None:
         for key, raw in (metadata or {}).items():
-            if key in _LAYOUT:
+            if _is_layout(key, raw):
                 continue
             is_description = key in _DESCRIPTIONS
             value = decoded(raw)
             found: list[Text] = []
             skip = _VOCABULARY if is_description else ()
             shown = joined("metadata", decoded(key))
+            key_text = -1
+            if key and key not in _KNOWN_KEYS:
+                key_text = len(texts)
+                texts.append(Text(decoded(key), Kind.KEY, 0, 0, shown))
             collect(value, 0, 0, found, skip=skip, path=shown)
             indexes: list[int | str] = []
             for text in found:
@@ -105,7 +117,7 @@ def schema_batch(schema: Any) -> SchemaBatch:
                 else:
                     indexes.append(len(texts))
                     texts.append(text)
-            parts.append(_Entry(path, key, value, indexes))
+            parts.append(_Entry(path, key, value, key_text, indexes))
 
     def all_entries(fields: Sequence[Any], path: tuple[int, ...]) -> None:
         for number, each in enumerate(fields):
@@ -115,6 +127,10 @@ def schema_batch(schema: Any) -> SchemaBatch:
     entries(schema.metadata, ())
     all_entries(list(schema), ())
     return SchemaBatch(schema, texts, parts)
+
+
+def _is_layout(key: bytes, value: bytes) -> bool:
+    return key in _LAYOUT and _LAYOUT[key].fullmatch(value) is not None
 
 
 def _fields(kind: Any) -> list[Any]:
@@ -150,6 +166,7 @@ def _renamed(
             new_names[part.path] = name
             if name != part.name:
                 followers[part.name] = name
+    keys = _new_keys(parts, wanted)
     metadata: dict[tuple[int, ...], dict[bytes, bytes]] = {}
     for part in parts:
         if isinstance(part, _Entry):
@@ -160,20 +177,37 @@ def _renamed(
             }
             gone = {n for n, index in enumerate(part.indexes) if index in dropped}
             value = splice_string(part.value, changes, gone) if changes or gone else part.value
-            if value is not None:
-                metadata.setdefault(part.path, {})[part.key] = encoded(value)
+            if value is not None and part.key_text not in dropped:
+                metadata.setdefault(part.path, {})[keys[part.path, part.key]] = encoded(value)
 
     def field_of(old: Any, path: tuple[int, ...]) -> Any:
         kind = _kind_with(
             old.type, [field_of(f, (*path, i)) for i, f in enumerate(_fields(old.type))]
         )
-        layout = {k: v for k, v in (old.metadata or {}).items() if k in _LAYOUT}
+        layout = {k: v for k, v in (old.metadata or {}).items() if _is_layout(k, v)}
         said = {**layout, **metadata.get(path, {})}
         return pa.field(new_names.get(path, old.name), kind, old.nullable, said or None)
 
     fields = [field_of(old, (i,)) for i, old in enumerate(schema)]
-    kept = {k: v for k, v in (schema.metadata or {}).items() if k in _LAYOUT}
+    kept = {k: v for k, v in (schema.metadata or {}).items() if _is_layout(k, v)}
     return pa.schema(fields, {**kept, **metadata.get((), {})} or None)
+
+
+def _new_keys(
+    parts: Sequence[_Name | _Entry], wanted: Mapping[int, str]
+) -> dict[tuple[tuple[int, ...], bytes], bytes]:
+    """Return the key of each entry, by its path and what it was; none is lost for another."""
+    mappings: dict[tuple[int, ...], list[_Entry]] = {}
+    for part in parts:
+        if isinstance(part, _Entry):
+            mappings.setdefault(part.path, []).append(part)
+    keys = {}
+    for path, entries in mappings.items():
+        names = [decoded(entry.key) for entry in entries]
+        new = unique_names(names, [wanted.get(entry.key_text) for entry in entries])
+        for entry, name in zip(entries, new, strict=True):
+            keys[path, entry.key] = encoded(name)
+    return keys
 
 
 def _kind_with(kind: Any, fields: Sequence[Any]) -> Any:

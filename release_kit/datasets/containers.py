@@ -25,6 +25,7 @@ from release_kit.datasets.dataset_format import (
     Writer,
 )
 from release_kit.datasets.mistakes import unusable
+from release_kit.datasets.pieces import decoded
 from release_kit.datasets.streams import CHUNK
 
 # A text of nothing but one letter shrinks a thousandfold; no dataset we know, a hundredfold.
@@ -38,6 +39,7 @@ _ENCRYPTED = 0x1
 _TOO_LARGE = f"grows to more than {_LARGEST_RATIO} times its size"
 _DAMAGED = "is damaged or not whole, or not what its name says"
 _FILE_NAME = "(file name)"
+_COMMENT = "(comment)"
 
 COMPRESSIONS = (".gz", ".zst")
 """Suffixes of compressed files; they stand behind a format's own."""
@@ -202,7 +204,8 @@ class _ZipReader:
         self._name = name
         self._find = find
 
-    def __iter__(self) -> Iterator[_FileBatch | _InnerBatch]:
+    def __iter__(self) -> Iterator[_LeftBatch | _FileBatch | _InnerBatch]:
+        yield _LeftBatch(_left_texts(self._archive))
         for number, info in enumerate(_files(self._archive), 1):
             inner, problem = _format_in(self._archive, info, self._find)
             if inner is None:
@@ -216,6 +219,24 @@ class _ZipReader:
 
     def writer(self, target: BinaryIO) -> Writer:
         return _ZipWriter(target)
+
+
+@dataclass(frozen=True)
+class _LeftBatch:
+    """What an archive says that no copy holds: comments, and the names of folders."""
+
+    texts: Sequence[Text] = field(repr=False)
+    flaws: Sequence[Flaw] = ()
+    records: int = 0
+    lines: int = 0
+
+    def edited(
+        self,
+        changes: Mapping[int, str],
+        dropped_records: Collection[int] = (),
+        dropped_fields: Collection[int] = (),
+    ) -> None:
+        """Return nothing: nobody copies it."""
 
 
 @dataclass(frozen=True)
@@ -394,3 +415,12 @@ def _stem(info: zipfile.ZipInfo) -> str:
 
 def _name_texts(info: zipfile.ZipInfo) -> list[Text]:
     return [Text(_stem(info), Kind.TEXT, 0, 0, _FILE_NAME)]
+
+
+def _left_texts(archive: zipfile.ZipFile) -> list[Text]:
+    comments = [archive.comment, *(info.comment for info in archive.infolist())]
+    folders = [info.filename.rstrip("/") for info in archive.infolist() if info.is_dir()]
+    return [
+        *(Text(decoded(raw), Kind.TEXT, 0, 0, _COMMENT) for raw in comments if raw),
+        *(Text(name, Kind.TEXT, 0, 0, _FILE_NAME) for name in folders if name),
+    ]

@@ -21,6 +21,8 @@ DEEPEST = 64
 _DEEPEST_EMBEDDED = 4
 # A path with a key of megabytes in it would be repeated for every text below that key.
 _LONGEST_STEP = 64
+# Nor may many deep keys do that together.
+_LONGEST_PATH = 512
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SPECIAL = re.compile(r'[.\[\]"»]|^$')
@@ -28,6 +30,12 @@ _WORD = re.compile(r"-?[A-Za-z]+")
 _DIGITS = re.compile(r"-?[0-9][0-9.eE+-]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# A name of a type, an encoding or a release. Anything else under such a key is a text like others.
+_FORMAT_WORD = re.compile(
+    r"[A-Za-z_-]{1,40}[0-9]{0,3}[A-Za-z]{0,2}"
+    r"(?:\[[A-Za-z_=, /]{0,40}\]|\([0-9]{1,3}, ?[0-9]{1,3}\))?"
+    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){0,2}(?:\.?[a-z]{1,4}[0-9]{0,3})?"
+)
 _TOKEN = re.compile(r'["{}\[\],:]|-?[A-Za-z]+|-?[0-9][0-9.eE+-]*')
 
 _TOO_DEEP = f"is nested deeper than {DEEPEST} levels"
@@ -252,7 +260,7 @@ def collect(
         record: the number of its record.
         line: the line on which the record begins.
         into: takes the texts.
-        skip: keys whose strings are words of a format and no texts.
+        skip: keys whose strings are no texts where they are words of a format.
         path: where `data` stands itself.
     """
     _Walk(record, line, into, skip).value(data, path, 0)
@@ -282,14 +290,14 @@ class _Walk:
             for key, item in data.items() if kind is dict else data:
                 below = joined(path, key)
                 self._add(_tuple(Text, (key, _KEY, self._record, self._line, below)))
-                if type(item) is str and (item[:1] not in _OPENERS or key in self._skip):
-                    if key not in self._skip:
+                if type(item) is str and item[:1] not in _OPENERS:
+                    if not (self._skip and key in self._skip and _FORMAT_WORD.fullmatch(item)):
                         self._add(_tuple(Text, (item, _TEXT, self._record, self._line, below)))
                 else:
                     self.value(item, below, level)
         elif kind is list:
             for number, item in enumerate(data):
-                self.value(item, f"{path}[{number}]", level)
+                self.value(item, _longer(path, f"[{number}]"), level)
         elif kind is int or (kind is float and data.is_integer()):
             shown = written(data)
             self._add(_tuple(Text, (shown, _NUMBER_KIND, self._record, self._line, path)))
@@ -298,7 +306,13 @@ class _Walk:
 def joined(path: str, key: str) -> str:
     """Return the path to what `key` names in the object at `path`."""
     step = _step(key if len(key) <= _LONGEST_STEP else key[:_LONGEST_STEP] + "…")
-    return path + step if path and path[-1] != "»" else path + step.removeprefix(".")
+    return _longer(path, step if path and path[-1] != "»" else step.removeprefix("."))
+
+
+def _longer(path: str, step: str) -> str:
+    if len(path) < _LONGEST_PATH:
+        return path + step
+    return path if path[-1] == "…" else path + "…"
 
 
 @lru_cache(maxsize=4096)
@@ -408,7 +422,7 @@ class _Places:
 
     def _string(self, at: int, silent: bool) -> tuple[int, bool]:
         text, end = scanstring(self._text, at + 1, True)
-        if text[:1] in _OPENERS and not silent and embedded(text, self._level) is not None:
+        if text[:1] in _OPENERS and embedded(text, self._level) is not None:
             inner = _Places(
                 text,
                 self._changes,
@@ -422,7 +436,7 @@ class _Places:
             if inner.edits:
                 self.edits.append((at, end, _quoted(inner.applied(), self._text[at:end])))
             return end, False
-        if silent:
+        if silent and _FORMAT_WORD.fullmatch(text):
             return end, False
         new, gone = self._next()
         if new is not None:

@@ -144,16 +144,16 @@ def redact_on_cluster(
     settings = asked.settings()
     _check_executor(cluster, there)
     plan = replace(
-        corpus_run._plan(settings, explain=False), keep=tuple(sorted(set(keep))), target=there
+        corpus_run.plan_of(settings, explain=False), keep=tuple(sorted(set(keep))), target=there
     )
     _check_key(plan)
     corpus = files_of(here)
-    corpus_run._check_target(corpus, here, there, force)
+    corpus_run.check_target(corpus, here, there, force)
     if cluster.executor == "slurm":
         _check_queue(there)
     journal = Journal(there, plan.keyed)
-    corpus_run._begin(journal, plan, watcher)
-    parts = [part for part in corpus_run._parts(corpus) if not part.refused]
+    corpus_run.begin(journal, plan, watcher)
+    parts = [part for part in corpus_run.parts_of(corpus) if not part.refused]
     order = _write_order(journal, plan, asked, paths=here, corpus=corpus, parts=parts)
     with _connected(cluster):
         tasks = max(1, min(cluster.tasks or _cores(cluster), len(parts)))
@@ -235,7 +235,7 @@ def _write_order(
         "settings_file": str(file.resolve()) if file else None,
         "asked": [asked.mode, asked.engine, asked.operator],
         "settings": plan.settings.digest,
-        "tools": corpus_run._tools(plan.settings),
+        "tools": corpus_run.tools_of(plan.settings),
         "key": _key_check(plan),
     }
     data = json_bytes(order)
@@ -253,14 +253,14 @@ def _plan_here(order: Mapping[str, Any]) -> Plan:
     settings = Asked(Path(file) if file else None, *order["asked"]).settings()
     if settings.digest != order["settings"]:
         raise UnusableInput("the settings are not what they were when the run began", hint=_AGAIN)
-    tools = corpus_run._tools(settings)
+    tools = corpus_run.tools_of(settings)
     other = sorted(name for name, version in order["tools"].items() if tools.get(name) != version)
     if other:
         raise UnusableInput(
             f"other versions are installed here than where the run began: {', '.join(other)}",
             hint="install the same on every machine",
         )
-    plan = corpus_run._plan(settings, explain=False)
+    plan = corpus_run.plan_of(settings, explain=False)
     if _key_check(plan) != order["key"]:
         raise UnusableInput(
             f"{KEY_VARIABLE} is not the same here as where the run began",

@@ -54,7 +54,7 @@ def scan_corpus(
         UnusableInput: there is nothing at a path, or the settings cannot be used.
         Unfinished: a text could not be judged, or a worker ended without a word.
     """
-    plan = _plan(settings, explain)
+    plan = plan_of(settings, explain)
     run = _Run(plan, watcher)
     run.work(files_of(paths), jobs)
     return run.report()
@@ -95,10 +95,10 @@ def redact_corpus(
         OSError: `target` cannot be written.
     """
     corpus = files_of(paths)
-    _check_target(corpus, paths, target, force)
-    plan = replace(_plan(settings, explain), keep=tuple(sorted(set(keep))), target=target)
+    check_target(corpus, paths, target, force)
+    plan = replace(plan_of(settings, explain), keep=tuple(sorted(set(keep))), target=target)
     journal = Journal(target, plan.keyed)
-    _begin(journal, plan, watcher)
+    begin(journal, plan, watcher)
     run = _Run(plan, watcher, journal)
     run.work(corpus, jobs)
     missing = set(keep) - run.kept_names
@@ -132,7 +132,7 @@ class _Run:
     def work(self, corpus: Corpus, jobs: int) -> None:
         total = sum(file.size for file in corpus.files)
         what = f"{BYTES} searched" if self.journal is None else f"{BYTES} redacted"
-        parts = _Ahead(_parts(corpus))
+        parts = _Ahead(parts_of(corpus))
         # A worker takes seconds to start; small work is sooner done here.
         jobs = max(1, min(jobs, len(corpus.files) + total // _PART))
         worked: list[Worked] = []
@@ -187,7 +187,7 @@ class _Run:
             mode=settings.mode,
             engine=settings.engine,
             settings=settings.digest,
-            tools=_tools(settings),
+            tools=tools_of(settings),
             unsearched=self.unsearched,
             keyed=self.plan.keyed,
         )
@@ -215,7 +215,8 @@ def _both(before: Worked, after: Worked) -> Worked:
     )
 
 
-def _parts(corpus: Corpus) -> Iterator[Part]:
+def parts_of(corpus: Corpus) -> Iterator[Part]:
+    """Yield the parts that the files of `corpus` are worked on in, file by file."""
     number = 0
     for number, file in enumerate(corpus.files, 1):
         ranges: Sequence[tuple[int, int]] = [(0, file.size)]
@@ -238,13 +239,19 @@ def _parts(corpus: Corpus) -> Iterator[Part]:
         yield Part(f"{number:08}-0", Path(name), name, 0, 0, True, True, because)
 
 
-def _plan(settings: Settings, explain: bool) -> Plan:
+def plan_of(settings: Settings, explain: bool) -> Plan:
+    """Return what every worker must know, with RELEASE_KIT_KEY or a key that is drawn now."""
     key = load_key(os.environ)
     drawn = secrets.token_bytes(32)
     return Plan(settings, key or drawn, keyed=key is not None, explain=explain)
 
 
-def _check_target(corpus: Corpus, paths: Sequence[Path | str], target: Path, force: bool) -> None:
+def check_target(corpus: Corpus, paths: Sequence[Path | str], target: Path, force: bool) -> None:
+    """Check that copies of `corpus` may be written into `target`.
+
+    Raises:
+        UnusableInput: it lies in the data or holds it, or a file stands there and `force` is off.
+    """
     place = target.resolve()
     for path in map(Path, paths):
         if path.is_dir() and place.is_relative_to(path.resolve()):
@@ -267,7 +274,8 @@ def _check_target(corpus: Corpus, paths: Sequence[Path | str], target: Path, for
         )
 
 
-def _begin(journal: Journal, plan: Plan, watcher: Watcher) -> None:
+def begin(journal: Journal, plan: Plan, watcher: Watcher) -> None:
+    """Open the journal for what `plan` says; what another plan left in it is cleared, aloud."""
     settings = plan.settings
     operators = {settings.operators.default, *settings.operators.by_entity.values()}
     # Stand-ins that are made with a drawn key would differ from those that lie there already.
@@ -275,7 +283,7 @@ def _begin(journal: Journal, plan: Plan, watcher: Watcher) -> None:
     goes_on = journal.begin(
         {
             "settings": settings.digest,
-            "tools": _tools(settings),
+            "tools": tools_of(settings),
             "keep": list(plan.keep),
             "part": _PART,
             "key": secrets.token_hex(8) if once else key_check(plan.key) if plan.keyed else "",
@@ -290,6 +298,7 @@ def _begin(journal: Journal, plan: Plan, watcher: Watcher) -> None:
         )
 
 
-def _tools(settings: Settings) -> dict[str, str]:
+def tools_of(settings: Settings) -> dict[str, str]:
+    """Return the versions of everything that decides what is found."""
     pipelines = [name for language in settings.languages for name in language.pipelines]
     return tool_versions(("presidio-analyzer", "spacy", "python-stdnum", *pipelines))

@@ -29,7 +29,7 @@ class Entry:
     """A part that is finished."""
 
     source: str
-    """SHA-256 of the bytes that were read."""
+    """SHA-256 of the bytes that were read and the name of their copy."""
     output: str
     """SHA-256 of the bytes that were written."""
     size: int

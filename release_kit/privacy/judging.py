@@ -19,6 +19,8 @@ from release_kit.privacy.matches import Match
 from release_kit.privacy.operators import DROP_FIELD, DROP_ROW, Operators
 
 _REMEMBERED = 100_000
+# Of what this judge wrote, everything that a part holds must be known when it is looked at again.
+_REMEMBERED_STAND_INS = 1_000_000
 # A stand-in changes what stands around it, so a names model may then see a new name there.
 _ROUNDS = 3
 
@@ -125,7 +127,8 @@ class Judge:
                 left = self._counting(state.text, key[1], raw.get(state.text, ()), state.stand_ins)
                 if left:
                     todo[key] = (state, left)
-                _remember(self._stand_ins, _digest(state.text), state.stand_ins)
+                digest = _digest(state.text)
+                _remember(self._stand_ins, digest, state.stand_ins, _REMEMBERED_STAND_INS)
         return {index: done[texts[index].value, texts[index].kind] for index in matches}
 
     def replaced(self, value: str, matches: Sequence[Match]) -> str:
@@ -172,7 +175,7 @@ class Judge:
         new = [text for text, matches in judged.items() if matches is None]
         for text, matches in zip(new, self._detector.detect(new), strict=True):
             judged[text] = matches
-            _remember(self._judged, digests[text], matches)
+            _remember(self._judged, digests[text], matches, _REMEMBERED)
         return {text: matches for text, matches in judged.items() if matches}
 
     def _counting(
@@ -217,9 +220,9 @@ def _added(before: Cleaned, new: Cleaned) -> Cleaned:
     )
 
 
-def _remember(memory: dict[bytes, _V], digest: bytes, value: _V) -> None:
+def _remember(memory: dict[bytes, _V], digest: bytes, value: _V, most: int) -> None:
     memory[digest] = value
-    if len(memory) > _REMEMBERED:
+    if len(memory) > most:
         del memory[next(iter(memory))]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -66,7 +66,8 @@ class Mask:
         for index, matches in self._judge.matches(texts).items():
             value = texts[index].value
             found.update({value[m.start : m.end]: m.entity_type for m in matches})
-        return [_sound(_without(path, found)) for path in paths]
+        without = _removing(found)
+        return [_sound(without(path)) for path in paths]
 
 
 class FileName(NamedTuple):
@@ -135,12 +136,13 @@ def context(text: str, matches: Sequence[Match], match: Match) -> str:
     start, end = max(match.start - _AROUND, 0), min(match.end + _AROUND, len(text))
     near = [m for m in matches if m.end > start and m.start < end]
     found = {text[m.start : m.end]: m.entity_type for m in near}
+    without = _removing(found)
     parts, edge = [], start
     for other in near:
-        parts.append(_without(text[edge : other.start], found))
+        parts.append(without(text[edge : other.start]))
         parts.append(f"<{other.entity_type}>")
         edge = other.end
-    parts.append(_without(text[edge:end], found))
+    parts.append(without(text[edge:end]))
     return ("…" if start else "") + _sound("".join(parts)) + ("…" if end < len(text) else "")
 
 
@@ -158,12 +160,14 @@ def _sound(text: str) -> str:
     return _SURROGATES.sub("\ufffd", text)
 
 
-def _without(text: str, found: dict[str, str]) -> str:
-    if not found:
-        return text
+def _removing(found: Mapping[str, str]) -> Callable[[str], str]:
+    """Return what puts the kinds' names in place of the values of `found`."""
     # The longest first, so that a name inside a longer one does not spoil it.
     longest = sorted(filter(None, found), key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, longest)), lambda hit: f"<{found[hit.group()]}>", text)
+    if not longest:
+        return str
+    pattern = re.compile("|".join(map(re.escape, longest)))
+    return lambda text: pattern.sub(lambda hit: f"<{found[hit.group()]}>", text)
 
 
 def _together(matches: Sequence[Match]) -> tuple[Match, ...]:

@@ -237,7 +237,8 @@ class _Progress:
 
 
 def _sha256(job: _Job) -> str:
-    digest = hashlib.sha256()
+    # The same bytes under another name are another file, perhaps of another format.
+    digest = hashlib.sha256(f"{job.name.renamed}\0".encode())
     with opened(job.part.path, job.name.shown) as stream:
         stream.seek(job.part.start)
         left = job.part.size

@@ -202,6 +202,20 @@ def test_names_and_metadata_are_searched_and_follow_each_other(kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", WRITERS)
+def test_keys_of_metadata_and_odd_layout_are_searched(kind: str) -> None:
+    schema = pa.schema(
+        [pa.field("a", pa.string(), metadata={b"ARROW:extension:name": b"Roe 4", b"Roe": b"x"})],
+        {b"Roe": b"1", b"Poe": b"2", b"other": b"3"},
+    )
+    table = pa.table({"a": ["x"]}, schema=schema)
+    outcome = edit(form(kind), written(table, kind), replacing("Roe", "Roe 4", "Poe"))
+    assert read(outcome.raw).schema.metadata == {b"<X>": b"1", b"<X>_2": b"2", b"other": b"3"}
+    assert b"Roe" not in outcome.raw
+    gone = edit(form(kind), written(table, kind), drop_field=lambda text: text.value == "Roe")
+    assert read(gone.raw).schema.metadata == {b"Poe": b"2", b"other": b"3"}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
 def test_values_that_no_row_shows_are_left_behind(kind: str) -> None:
     hidden = pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), ["x", "Roe in no row"])
     inner = pa.array(["Roe beneath a null", "y"])

@@ -205,3 +205,16 @@ def test_records_of_an_archive_are_those_of_its_files() -> None:
     raw = zipped({"a.jsonl": b'{"a": 1}\n', "b.csv": b"a\n2\n"})
     records = list(format_of("a.zip").records(io.BytesIO(raw), "a.zip"))
     assert records == [{"a": 1}, {"a": "2"}]
+
+
+def test_comments_and_names_of_folders_are_searched_and_not_copied() -> None:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.comment = b"by Roe"
+        archive.writestr("Poe/", b"")
+        info = zipfile.ZipInfo("a.txt")
+        info.comment = b"of Doe \xff"
+        archive.writestr(info, b"x")
+    outcome = edit(format_of("a.zip"), target.getvalue(), lambda text: "<X>")
+    assert outcome.values == ["by Roe", "of Doe \udcff", "Poe", "a", "x"]
+    assert unzipped(outcome.raw) == {"<X>.txt": b"<X>"}

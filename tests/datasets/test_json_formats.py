@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from release_kit.datasets.dataset_format import Kind
 from release_kit.datasets.formats import format_of
 from release_kit.datasets.json_document import HUGGING_FACE_DESCRIPTION, JSON_DOCUMENT
 from release_kit.datasets.json_lines import JSON_LINES
@@ -240,6 +241,37 @@ def test_a_description_keeps_the_words_that_name_types() -> None:
     assert "Value" not in outcome.values
     assert outcome.raw == raw.replace(b"Roe", b"<X>").replace(b'"x"', b'"<X>"')
     assert format_of("folder/dataset_info.json") is HUGGING_FACE_DESCRIPTION
+
+
+@pytest.mark.parametrize(
+    "word", ["timestamp[ns, tz=UTC]", "decimal128(10, 2)", "utf-8", "2.3.1", "0.0.0.dev0", "int64"]
+)
+def test_only_words_of_a_format_go_unsearched(word: str) -> None:
+    others = [
+        "roe@poe",
+        "Jane Roe",
+        "555-0132-x",
+        "2.3.1.4",
+        "5550132",
+        '{\\"dtype\\": \\"Roe X\\"}',
+    ]
+    raw = "".join(f'{{"dtype": "{each}"}}\n' for each in [word, *others]).encode()
+    outcome = edit(HUGGING_FACE_DESCRIPTION, raw.replace(b"\n", b", ").join([b"[", b"0]"]))
+    said = [text.value for text in outcome.texts if text.kind is Kind.TEXT]
+    assert said == ["roe@poe", "Jane Roe", "555-0132-x", "2.3.1.4", "5550132", "Roe X"]
+    changed = edit(
+        HUGGING_FACE_DESCRIPTION, raw.splitlines()[2], lambda t: "<X>" if "Roe" in t.value else None
+    )
+    assert changed.raw == b'{"dtype": "<X>"}'
+
+
+def test_paths_do_not_grow_with_the_keys_above() -> None:
+    raw = b"[1]"
+    for level in range(60):
+        raw = b'{"%s%d": %s}' % (b"k" * 50, level, raw)
+    (text,) = [text for text in edit(JSON_LINES, raw).texts if text.kind is Kind.NUMBER]
+    assert len(text.field) < 700
+    assert text.field.endswith("…")
 
 
 def test_cuts_join_to_the_file_and_never_split_a_record(tmp_path: Any) -> None:

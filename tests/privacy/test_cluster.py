@@ -248,6 +248,7 @@ def test_no_file_log_or_message_holds_key_or_data(
         redact_on_cluster([source], target, asked, LOCAL)
     logs = "".join(path.read_text() for path in target.rglob("task_*.log"))
     assert "RuntimeError while a file was worked on: a bug" in logs
+    assert "Traceback" not in logs, "it would quote the variables of every frame"
     folder = target / FOLDER
     records = {path.name for path in folder.rglob("*")}
     assert {"order.json", "executor.json", "logs", "entries"} <= records
@@ -336,7 +337,7 @@ def other_settings(patch: pytest.MonkeyPatch, source: Path, asked: Asked, target
 
 
 def other_versions(patch: pytest.MonkeyPatch, source: Path, asked: Asked, target: Path) -> None:
-    patch.setattr(corpus_run, "_tools", lambda _: {"spacy": "0"})
+    patch.setattr(corpus_run, "tools_of", lambda _: {"spacy": "0"})
 
 
 def another_file(patch: pytest.MonkeyPatch, source: Path, asked: Asked, target: Path) -> None:

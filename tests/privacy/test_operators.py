@@ -111,6 +111,8 @@ def test_tags_are_never_numbers() -> None:
         ("Dear <PERSON>, call <PHONE_NUMBER>_2.", ["<PERSON>", "<PHONE_NUMBER>_2"]),
         ("<PERSON_3f9a0c41d2e7b865> paid", ["<PERSON_3f9a0c41d2e7b865>"]),
         ("<SECRET_AWS_KEY>", ["<SECRET_AWS_KEY>"]),
+        ("<SECRET_AUTH0_CLIENT_ID_1>", ["<SECRET_AUTH0_CLIENT_ID_1>"]),
+        ("<SECRET_AKIA4111MADEUPKEYS77>", []),
         ("*** and ****_3", ["***", "****_3"]),
         ("<PERSON>_4155550132", ["<PERSON>"]),
         ("<PERSON_4111111111111111>", []),

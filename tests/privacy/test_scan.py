@@ -441,6 +441,25 @@ def test_an_interrupted_run_goes_on_and_a_changed_one_starts_anew(
     assert content(tmp_path / "to3") == content_of_new(source, tmp_path / "masked", masked)
 
 
+def test_the_same_bytes_under_another_name_are_read_anew(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "in", tmp_path / "to"
+    source.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (source / name).write_text('{"a": "x"}\n')
+    with monkeypatch.context() as patch:
+        stopping(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            redact_corpus([source], target, settings)
+    (source / "a.txt").rename(source / "a.jsonl")
+    report = redact_corpus([source], target, settings)
+    assert [(file.path, file.format) for file in report.files] == [
+        ("a.jsonl", "JSON Lines"),
+        ("b.txt", "plain text"),
+    ]
+
+
 def content_of_new(source: Path, target: Path, settings: Settings) -> dict[str, bytes]:
     redact_corpus([source], target, settings)
     return content(target)
