@@ -307,7 +307,8 @@ def check(document: Document, schema: str) -> None:
     """
     problems: list[Problem] = []
     for error in _validator(schema).iter_errors(document.data):
-        problems.extend(_explain(document, error))
+        for meant in _meant(error):
+            problems.extend(_explain(document, meant))
     if problems:
         raise _unusable(document.path, sorted(set(problems)))
 
@@ -416,14 +417,25 @@ def _explain(document: Document, error: ValidationError) -> Iterable[Problem]:
                 column,
                 f"{field_name}: {many} of these must stand here: {keys}",
             )
-        case _:
-            yield Problem(
-                document.path,
-                line,
-                column,
-                f"{field_name}: {error.message}",
-                schema.get("description", ""),
-            )
+        case kind:
+            forms = f"{_shown(value)} is none of the forms known here"
+            said = forms if kind in ("anyOf", "oneOf") else error.message
+            about = schema.get("description", "")
+            yield Problem(document.path, line, column, f"{field_name}: {said}", about)
+
+
+def _meant(error: ValidationError) -> list[ValidationError]:
+    """Return what is wrong with the one choice whose type the value has, or `error` itself."""
+    choices: dict[int, list[ValidationError]] = {}
+    for inner in error.context or ():
+        choices.setdefault(int(inner.schema_path[0]), []).append(inner)
+    other = ("type", "const", "enum")
+    fitting = [
+        inside
+        for inside in choices.values()
+        if not any(inner.validator in other and not inner.relative_path for inner in inside)
+    ]
+    return fitting[0] if len(fitting) == 1 else [error]
 
 
 _FORMAT_WORDS = {"date": "a day", "visible": "visible text"}

@@ -16,14 +16,20 @@ from release_kit.privacy.scan_report import (
 _LINES = 50
 """The text shows so many findings of a file; JSON has all that are listed."""
 
+_MEGABYTE = 1_000_000
+
 
 def render_text(report: Report) -> str:
     """Return the report as plain text that ends with a line feed; it quotes no data."""
     lines = [_verdict(report), "", *_totals(report)]
     if report.unsearched:
-        lines += ["", f"Nothing looked for: {', '.join(report.unsearched)} (mode {report.mode})."]
+        kinds = ", ".join(report.unsearched)
+        because = f"mode {report.mode}, engine {report.engine} and the countries leave them out"
+        lines += ["", f"Nothing looked for: {kinds}: {because}."]
     for unread in report.unread:
         lines += ["", f"{unread.path}: not read: {unread.because}"]
+    if report.unread:
+        lines += ["", "What is not read is in no copy. Leave it out, or rename a text to .txt."]
     for file in report.files:
         if not file.is_clean or file.by_entity:
             lines += ["", *_file(file)]
@@ -48,8 +54,9 @@ def _verdict(report: Report) -> str:
 
 
 def _totals(report: Report) -> Iterator[str]:
-    size = sum(file.bytes for file in report.files) / 1e6
-    yield f"{_many(len(report.files), 'file')}, {report.records:,} records, {size:,.1f} MB"
+    size = sum(file.bytes for file in report.files)
+    amount = f"{size / 1e6:,.1f} MB" if size >= _MEGABYTE else f"{size / 1e3:,.1f} kB"
+    yield f"{_many(len(report.files), 'file')}, {_many(report.records, 'record')}, {amount}"
     yield f"mode {report.mode}, engine {report.engine}, settings {report.settings[:12]}"
     rates = per_thousand(report.by_entity, report.records)
     taken, left, kept = (report.totals(name) for name in ("by_entity", "remaining", "kept"))
@@ -62,10 +69,13 @@ def _totals(report: Report) -> Iterator[str]:
             line += f"  taken out {taken.get(entity, 0):,}, left {left.get(entity, 0):,}"
             line += f", in kept fields {kept[entity]:,}" if kept.get(entity) else ""
         yield line
+    if any(count > report.by_entity.get(entity, 0) for entity, count in taken.items()):
+        yield "More is taken out than was found at first: some shows only in the redacted text."
 
 
 def _file(file: FileReport) -> Iterator[str]:
-    yield f"{file.path} ({file.format}, {file.records:,} records): {_counts(file.by_entity)}"
+    read = f"{file.format}, {_many(file.records, 'record')}"
+    yield f"{file.path} ({read}): {_counts(file.by_entity)}"
     if file.redaction:
         done = file.redaction
         line = f"  copy {done.target}: {_many(done.fields, 'text')} changed"

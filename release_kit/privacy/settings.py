@@ -192,8 +192,9 @@ def settings_of(plan: PrivacyPlan) -> Settings:
         languages=(Language(plan.language, (plan.spacy_pipeline,)),),
         entities=tuple(dict.fromkeys(plan.entities)),
         threshold=plan.min_score,
-        thresholds={},
-        operators=OperatorPlan(plan.operator, {}),
+        # What a file of the project's own says of single kinds holds; what is shipped does not.
+        thresholds=base.thresholds if plan.settings else {},
+        operators=OperatorPlan(plan.operator, base.operators.by_entity if plan.settings else {}),
     )
     return with_digest(changed)
 
@@ -315,7 +316,8 @@ def _unknown_words(
         for j, word in enumerate(entry.get("entities", ())):
             if not _is_known(word, known):
                 place = ("allow", i, "entities", j)
-                yield _problem(own, place, "nothing finds the kind of personal data named here")
+                message = "nothing finds the kind of personal data named here"
+                yield _problem(own, place, message, _did_you_mean(word, known))
     countries = own.data.get("countries", "all")
     for index, country in enumerate(() if countries == "all" else countries):
         if country not in _countries():
@@ -390,7 +392,8 @@ def _problem(own: Document, place: Pointer, message: str, hint: str = "") -> Pro
 
 
 def _did_you_mean(word: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    # EMAIL is less like EMAIL_ADDRESS than 0.6.
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else "known here: " + ", ".join(sorted(known))
 
 

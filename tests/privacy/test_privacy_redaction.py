@@ -355,6 +355,7 @@ def test_equal_texts_are_judged_once_and_the_memory_is_bounded(
     assert counts.by_entity == {"EMAIL_ADDRESS": 700}
     assert len(finding.asked) == len(set(finding.asked))
     monkeypatch.setattr(judging, "_REMEMBERED", 2)
+    monkeypatch.setattr(judging, "_REMEMBERED_STAND_INS", 2)
     forgetful: Any = Finding(EMAIL_ADDRESS=MAIL)
     again = redact_file(source, tmp_path / "again.jsonl", PLAN, SILENT, detector=forgetful)
     assert again == counts

@@ -10,7 +10,8 @@ import pytest
 
 from release_kit.errors import UnusableInput
 from release_kit.privacy.detection import load_detector
-from release_kit.privacy.settings import DEFAULT, Settings, folded, read_settings
+from release_kit.privacy.settings import DEFAULT, Settings, folded, read_settings, settings_of
+from release_kit.release import PrivacyPlan
 
 NAME = "Zebulon Quackenbush"  # of nobody; looked for wherever a list might show through
 
@@ -250,9 +251,12 @@ def test_the_digest_does_not_depend_on_where_the_files_lie(tmp_path: Path) -> No
         ("thresholds: {default: 1.5}\n", "1:14", "greater than the maximum"),
         ("thresholds: {by_entity: {IBAN: 0.5}}\n", "1:26", "nothing finds 'IBAN'"),
         ("operators: {by_entity: {EMAIL: hash}}\n", "1:25", "nothing finds 'EMAIL'"),
+        ("entities: [EMAIL]\n", "1:12", "did you mean 'EMAIL_ADDRESS'?"),
         ("operators: {default: encrypt}\n", "1:13", "operators.default: 'encrypt'"),
         ("countries: [UK]\n", "1:13", "ISO 3166 writes GB"),
         ("countries: [XQ]\n", "1:13", "'XQ' is no country"),
+        ("countries: [US, China]\n", "1:17", "two letters of ISO 3166, for example GB"),
+        ("countries: US\n", "1:1", "'US' is none of the forms known here"),
         ("recognizers: [none.yaml]\n", "1:15", "there is no file 'none.yaml'"),
         ("languages: [{language: english, pipelines: []}]\n", "1:14", "two letters"),
         ("transformer: {model: m}\n", "1:1", "transformer"),
@@ -297,3 +301,21 @@ def test_what_one_lists_oneself_is_looked_for(tmp_path: Path) -> None:
     assert settings.kinds == ("EMAIL_ADDRESS", "PROJECT", "TICKET")
     (matches,) = load_detector(replace(settings, secrets=False)).detect(["T-1234 of Blue Heron"])
     assert [match.entity_type for match in matches] == ["TICKET", "PROJECT"]
+
+
+def test_a_project_keeps_what_its_settings_file_says_of_single_kinds(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "mode: structured\n"
+        "thresholds: { default: 0.7, by_entity: { PERSON: 0.9 } }\n"
+        "operators: { default: mask, by_entity: { PERSON: surrogate } }\n"
+    )
+    plan = PrivacyPlan("no_pipeline", ("PERSON", "US_SSN"), "en", 0.35, "replace", settings=file)
+    settings = settings_of(plan)
+    assert (settings.mode, settings.entities) == ("structured", ("PERSON", "US_SSN"))
+    assert [settings.threshold_of(kind) for kind in settings.entities] == [0.9, 0.35]
+    assert [settings.operators.of(kind) for kind in settings.entities] == ["surrogate", "replace"]
+    shipped = settings_of(replace(plan, settings=None, mode="standard"))
+    assert shipped.threshold_of("PHONE_NUMBER") == 0.35
+    assert shipped.mode == "standard"
+    assert shipped.digest != settings.digest
