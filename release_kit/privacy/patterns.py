@@ -6,6 +6,7 @@ to the score; `tests/privacy/test_same_findings.py` holds them together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,8 @@ _UNGATED = 100_000
 # Texts longer than this are searched in groups of lines of about this length.
 _SEGMENT = 1_000
 _SECONDS = 60.0
+# What `Loose.digits` counts: a digit, or what may be one in another script.
+_DIGIT = re.compile(r"[0-9]|[^\x00-\x7f]")
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,15 @@ class PatternFinder:
     def _open(self, texts: Sequence[str]) -> dict[int, dict[int, list[tuple[int, int]]]]:
         """Return by index of a text: number of a pattern → the spans in which it may match."""
         self._read += sum(map(len, texts))
+        result: dict[int, dict[int, list[tuple[int, int]]]] = {}
         if self._gates is None and self._read < _UNGATED:
-            numbers = range(len(self._patterns) + len(self._phones))
-            return {
-                index: {number: [(0, len(text))] for number in numbers}
-                for index, text in enumerate(texts)
-                if text
-            }
+            needed = [pattern.gate.digits if pattern.gate else 0 for pattern in self._patterns]
+            needed += [phones.GATE.digits] * len(self._phones)
+            for index, text in enumerate(texts):
+                digits = len(_DIGIT.findall(text))
+                likely = [number for number, least in enumerate(needed) if least <= digits]
+                result[index] = {number: [(0, len(text))] for number in likely if text}
+            return result
         if self._gates is None:
             groups: dict[int, list[Loose | None]] = {}
             for pattern in self._patterns:
@@ -102,7 +107,6 @@ class PatternFinder:
                 cut = [(index, start, end) for start, end in _segments(text)]
                 places += cut
                 pieces += [text[start:end] for _, start, end in cut]
-        result: dict[int, dict[int, list[tuple[int, int]]]] = {}
         for piece, fired in sorted(self._gates.open_at(pieces).items()):
             index, start, end = places[piece]
             of_text = result.setdefault(index, {})

@@ -294,3 +294,12 @@ def test_a_detector_shows_no_text(detector: Detector) -> None:
     assert found(detector, SECRET)
     assert SECRET not in repr(detector)
     assert SECRET not in repr(list(detector.detect([SECRET])))
+
+
+def test_numerals_of_other_scripts_count_before_hyperscan_is_compiled() -> None:
+    addresses = load_detector(settings_for("ADDRESS"))
+    street = "上海市浦东新区世纪大道一二三号"
+    before = found(addresses, street)
+    assert [entity for entity, _ in before] == ["ADDRESS"]
+    list(addresses.detect(["the road was dry " * 8_000]))
+    assert found(addresses, street) == before
