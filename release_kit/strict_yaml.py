@@ -12,7 +12,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -356,7 +356,7 @@ def _explain(document: Document, error: ValidationError) -> Iterable[Problem]:
             for key in sorted(set(value) - set(known)):
                 row, col = document.locate((*place, key))
                 yield Problem(
-                    document.path, row, col, f"unknown key '{key}'", _did_you_mean(key, known)
+                    document.path, row, col, f"unknown key '{key}'", did_you_mean(key, known)
                 )
         case "required":
             missing = [key for key in wanted if key not in value]
@@ -372,7 +372,7 @@ def _explain(document: Document, error: ValidationError) -> Iterable[Problem]:
                 line,
                 column,
                 f"{field_name}: {_shown(value)} is not one of the words known here",
-                _did_you_mean(str(value), words),
+                did_you_mean(str(value), words),
             )
         case "type":
             names = wanted if isinstance(wanted, list) else [wanted]
@@ -463,8 +463,15 @@ def _shown(value: Any) -> str:
     return f"'{text[:_LONGEST_SHOWN]}…'" if len(text) > _LONGEST_SHOWN else f"'{text}'"
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+def did_you_mean(word: str, known: Sequence[str], *, likeness: float = 0.6) -> str:
+    """Return a hint that names the nearest of the `known` words, or all of them.
+
+    Args:
+        word: what somebody wrote.
+        known: what would have been right, in the order in which it is told.
+        likeness: from 0 to 1, how near the nearest must be; `difflib` says how it is measured.
+    """
+    close = difflib.get_close_matches(word, known, n=1, cutoff=likeness)
     if close:
         return f"did you mean '{close[0]}'?"
     return "known here: " + ", ".join(known)

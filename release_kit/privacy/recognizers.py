@@ -6,7 +6,6 @@ To presidio's keys a file may add `validate` and `reject_unless` (the name of a 
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import re
@@ -18,7 +17,7 @@ from typing import Any
 from release_kit.errors import Problem, UnusableInput
 from release_kit.files import POLICIES, sha256_file, shown
 from release_kit.privacy.validators import VALIDATORS
-from release_kit.strict_yaml import Document, Pointer, read_yaml
+from release_kit.strict_yaml import Document, Pointer, did_you_mean, read_yaml
 
 # What a pattern of somebody's own must get through in time: runs on which bad ones explode.
 _PROBE_SECONDS = 1.0
@@ -237,7 +236,7 @@ def _flaws(entry: _Entry) -> Iterator[Problem]:
     for key in ("validate", "reject_unless"):
         if key in said and said[key] not in VALIDATORS:
             message = f"'{said[key]}' is not a validator"
-            yield entry.problem((key,), message, _did_you_mean(said[key], VALIDATORS))
+            yield entry.problem((key,), message, did_you_mean(said[key], sorted(VALIDATORS)))
     for index, pattern in enumerate(said.get("patterns", ())):
         if flaw := regex_flaw(pattern["regex"]):
             place = ("patterns", index, "regex")
@@ -267,7 +266,7 @@ def _unknown_class(entry: _Entry) -> Iterator[Problem]:
     classes = _classes()
     if entry.made_by not in classes:
         message = f"presidio has no recognizer '{entry.made_by}' that reads texts by rules"
-        yield entry.problem(("name",), message, _did_you_mean(entry.made_by, classes))
+        yield entry.problem(("name",), message, did_you_mean(entry.made_by, sorted(classes)))
         return
     parameters = inspect.signature(classes[entry.made_by].__init__).parameters
     for key in ("supported_regions", "leniency"):
@@ -422,8 +421,3 @@ def _country_of(recognizer: Any) -> str:
 
 def _all_languages(entry: _Entry) -> list[str]:
     return [said["language"] for said in entry._languages()] or ["en"]
-
-
-def _did_you_mean(word: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else "known here: " + ", ".join(sorted(known))

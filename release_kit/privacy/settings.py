@@ -7,7 +7,6 @@ are personal data themselves: no message, no `repr` and no plain digest holds a 
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import re
@@ -21,7 +20,7 @@ from release_kit.errors import Problem, UnusableInput
 from release_kit.files import POLICIES, json_bytes, sha256_bytes, sha256_file, shown
 from release_kit.privacy.recognizers import entities_of, regex_flaw
 from release_kit.release import PrivacyPlan
-from release_kit.strict_yaml import Document, Pointer, read_yaml
+from release_kit.strict_yaml import Document, Pointer, did_you_mean, read_yaml
 
 DEFAULT = POLICIES / "personal_data" / "default.yaml"
 RECOGNIZERS = POLICIES / "personal_data" / "recognizers"
@@ -32,6 +31,8 @@ _TABLES = ("secrets.yaml", "stand_ins.yaml")
 _NAMES = frozenset({"PERSON", "LOCATION", "ORGANIZATION", "NRP", "DATE_TIME"})
 _OF_SECRETS = "SECRET_"  # secrets.yaml names their kinds
 _PATTERN_SECONDS = 1.0
+# EMAIL is less like EMAIL_ADDRESS than the usual 0.6.
+_LIKENESS = 0.5
 
 
 @dataclass(frozen=True)
@@ -311,18 +312,22 @@ def _unknown_words(
     ]
     for pointer, word in named:
         if not _is_known(word, known):
-            yield _problem(own, pointer, f"nothing finds '{word}'", _did_you_mean(word, known))
+            yield _problem(own, pointer, f"nothing finds '{word}'", _nearest(word, known))
     for i, entry in enumerate(own.data.get("allow", ())):
         for j, word in enumerate(entry.get("entities", ())):
             if not _is_known(word, known):
                 place = ("allow", i, "entities", j)
                 message = "nothing finds the kind of personal data named here"
-                yield _problem(own, place, message, _did_you_mean(word, known))
+                yield _problem(own, place, message, _nearest(word, known))
     countries = own.data.get("countries", "all")
     for index, country in enumerate(() if countries == "all" else countries):
         if country not in _countries():
             hint = "ISO 3166 writes GB for the United Kingdom" if country == "UK" else ""
             yield _problem(own, ("countries", index), f"'{country}' is no country", hint)
+
+
+def _nearest(word: str, known: Collection[str]) -> str:
+    return did_you_mean(word, sorted(known), likeness=_LIKENESS)
 
 
 def _is_known(word: str, known: Collection[str]) -> bool:
@@ -389,12 +394,6 @@ def _problem(own: Document, place: Pointer, message: str, hint: str = "") -> Pro
     # A key that nobody knows may be a person's name.
     name = ".".join(str(part) for part in place[:2])
     return Problem(own.path, *own.locate(place), f"{name}: {message}", hint)
-
-
-def _did_you_mean(word: str, known: Collection[str]) -> str:
-    # EMAIL is less like EMAIL_ADDRESS than 0.6.
-    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else "known here: " + ", ".join(sorted(known))
 
 
 @functools.cache
