@@ -13,8 +13,9 @@ from release_kit.cli.console import say, watching
 from release_kit.cli.exit_codes import PASSED, REFUSED
 
 if TYPE_CHECKING:
-    from release_kit.privacy.cluster import Asked, Cluster
+    from release_kit.privacy.cluster import Cluster
     from release_kit.privacy.scan_report import Report
+    from release_kit.privacy.settings import Asked
 
 _OPERATORS = ("replace", "mask", "hash", "surrogate", "redact", "drop_row", "drop_field")
 
@@ -252,7 +253,7 @@ def _refuse(context: click.Context, beginnings: tuple[str, ...], because: str) -
 
 
 def _asked(options: dict[str, Any]) -> Asked:
-    from release_kit.privacy.cluster import Asked
+    from release_kit.privacy.settings import Asked
 
     return Asked(
         options["settings_file"],

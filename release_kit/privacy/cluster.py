@@ -38,7 +38,7 @@ from release_kit.privacy.journal import Journal, key_check
 from release_kit.privacy.operators import DRAWN, KEY_VARIABLE
 from release_kit.privacy.parts import Part, Plan, learn
 from release_kit.privacy.scan_report import Report
-from release_kit.privacy.settings import OperatorPlan, Settings, read_settings
+from release_kit.privacy.settings import Asked
 from release_kit.privacy.workers import Failure, in_words
 from release_kit.progress import SILENT, Watcher
 
@@ -49,33 +49,6 @@ _LOOK = 2.0
 """Seconds between two looks at how far the tasks are."""
 _GIB = 1 << 30
 _AGAIN = "run the same command again"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Settings as a person asks for them; unlike `Settings` it holds no data, only words."""
-
-    settings_file: Path | None = None
-    """None for the shipped settings."""
-    mode: str = ""
-    """Empty for what the file says, and so below."""
-    engine: str = ""
-    operator: str = ""
-
-    def settings(self) -> Settings:
-        """Read the settings.
-
-        Raises:
-            UnusableInput: the file cannot be used.
-        """
-        settings = read_settings(self.settings_file)
-        said = {name: getattr(self, name) for name in ("mode", "engine") if getattr(self, name)}
-        if not said and not self.operator:
-            return settings
-        # Another digest, since a journal tells by it whether the same is asked for again.
-        digest = sha256_bytes(json_bytes([settings.digest, said, self.operator or None]))
-        operators = OperatorPlan(self.operator, {}) if self.operator else settings.operators
-        return replace(settings, **said, operators=operators, digest=digest)
 
 
 @dataclass(frozen=True)

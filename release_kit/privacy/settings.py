@@ -179,6 +179,34 @@ def read_settings(path: Path | None = None) -> Settings:
     return _settings(data, files, files[-len(data["recognizers"]) :] if data["recognizers"] else ())
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Settings as a person asks for them; unlike `Settings` it holds no data, only words."""
+
+    settings_file: Path | None = None
+    """None for the shipped settings."""
+    mode: str = ""
+    """Empty for what the file says, and so below."""
+    engine: str = ""
+    operator: str = ""
+
+    def settings(self) -> Settings:
+        """Read the settings.
+
+        Raises:
+            UnusableInput: the file cannot be used.
+        """
+        base = read_settings(self.settings_file)
+        changed = replace(
+            base,
+            mode=self.mode or base.mode,
+            engine=self.engine or base.engine,
+            operators=OperatorPlan(self.operator, {}) if self.operator else base.operators,
+        )
+        # Another digest, since a journal tells by it whether the same is asked for again.
+        return with_digest(changed)
+
+
 def settings_of(plan: PrivacyPlan) -> Settings:
     """Return the settings that a project's release.yaml names, with what it says otherwise.
 

@@ -21,10 +21,11 @@ from click.testing import CliRunner
 from release_kit.cli import cli
 from release_kit.errors import Unfinished, UnusableInput
 from release_kit.privacy import cluster, corpus_run, parts
-from release_kit.privacy.cluster import Asked, Cluster, Share, Slurm, redact_on_cluster
+from release_kit.privacy.cluster import Cluster, Share, Slurm, redact_on_cluster
 from release_kit.privacy.corpus_run import redact_corpus
 from release_kit.privacy.journal import FOLDER
 from release_kit.privacy.scan_report import Report
+from release_kit.privacy.settings import Asked
 
 KEY = "0123456789abcdef" * 4
 # Put together here, so that no scanner trips over this file.
