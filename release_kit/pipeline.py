@@ -196,9 +196,10 @@ def evaluate(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
 
     place = open_project(project)
     plan, output = stages.training_plan(place), place.out / "evaluation.json"
+    base = stages.path_of(stages.base_model(place))
 
     def work() -> Mapping[str, Any]:
-        results = asdict(evaluate_model(plan, place.model, _records(place), watcher))
+        results = asdict(evaluate_model(plan, place.model, _records(place), watcher, base=base))
         write_atomic(output, json_bytes(results))
         return results
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from release_kit.errors import Problem, UnusableInput
 from release_kit.files import shown
-from release_kit.strict_yaml import Document, Position, read_yaml
+from release_kit.strict_yaml import Document, Pointer, Position, read_yaml
 
 RELEASE_FILE = "release.yaml"
 
@@ -147,8 +147,6 @@ class TrainingPlan:
     """How the model is fine-tuned and on what it is measured."""
 
     task: str
-    text_field: str
-    label_field: str
     epochs: int
     batch_size: int
     learning_rate: float
@@ -157,6 +155,10 @@ class TrainingPlan:
     validation_share: float
     test_share: float
     seed: int
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Part of a record, in the task's words → the field that holds it."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that are the task's own."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,8 @@ class Release:
     license_position: Position
     modalities: tuple[str, ...] = ()
     """Empty when the file does not say."""
+    training_lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Each setting of training that the file states, nested keys dotted → its line."""
 
     @property
     def model_name(self) -> str:
@@ -251,7 +255,17 @@ def read_release(path: Path) -> Release:
         policy=data.get("policy", ""),
         license_position=document.locate(("release", "license")),
         modalities=tuple(release.get("modalities", ())),
+        training_lines=dict(_lines(document, ("training",), data.get("training"))),
     )
+
+
+def _lines(document: Document, place: Pointer, value: Any) -> Iterator[tuple[str, int]]:
+    """Yield each setting below `place`, without the section's own name, and its line."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _lines(document, (*place, key), item)
+    elif place[1:]:
+        yield ".".join(map(str, place[1:])), document.locate(place)[0]
 
 
 def _lineage(document: Document, folder: Path) -> tuple[Upstream, ...]:
@@ -349,11 +363,11 @@ def _loose_ends(document: Document, known: set[str]) -> Iterator[Problem]:
     """Yield what the lineage names without listing it: it must be closed to be judged."""
     for key in ROLES:
         for index, item in enumerate(document.data["lineage"].get(key, [])):
-            for field in ("made_from", "generated_by"):
-                for number, name in enumerate(item.get(field, ())):
+            for origin in ("made_from", "generated_by"):
+                for number, name in enumerate(item.get(origin, ())):
                     if name in known:
                         continue
-                    position = document.locate(("lineage", key, index, field, number))
+                    position = document.locate(("lineage", key, index, origin, number))
                     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
                     hint = (
                         f"did you mean '{close[0]}'?"
@@ -411,8 +425,6 @@ def _training(data: dict[str, Any] | None) -> TrainingPlan | None:
         return None
     return TrainingPlan(
         task=data["task"],
-        text_field=data["text_field"],
-        label_field=data["label_field"],
         epochs=data.get("epochs", 2),
         batch_size=data.get("batch_size", 16),
         learning_rate=float(data.get("learning_rate", 5e-5)),
@@ -420,6 +432,8 @@ def _training(data: dict[str, Any] | None) -> TrainingPlan | None:
         validation_share=float(data.get("validation_share", 0.1)),
         test_share=float(data.get("test_share", 0.2)),
         seed=data.get("seed", 0),
+        fields=dict(data.get("fields", {})),
+        options=dict(data.get("options", {})),
     )
 
 

@@ -103,8 +103,14 @@ def kept_receipts(place: Project, *stages: str) -> dict[str, Receipt]:
 
 
 def kept_fields(place: Project) -> tuple[str, ...]:
-    """Return the fields that redaction leaves alone: a label that changes is another label."""
-    return (place.release.training.label_field,) if place.release.training else ()
+    """Return the fields that redaction leaves alone: an answer that changes is another answer.
+
+    Raises:
+        UnusableInput: the training plan does not fit its task.
+    """
+    from release_kit.training.tasks import kept_fields as kept_by
+
+    return kept_by(place.release.training) if place.release.training else ()
 
 
 def privacy_plan(place: Project) -> PrivacyPlan:
@@ -122,17 +128,20 @@ def privacy_plan(place: Project) -> PrivacyPlan:
 
 
 def training_plan(place: Project) -> TrainingPlan:
-    """Return how to train.
+    """Return how to train, with the defaults of the task filled in.
 
     Raises:
-        UnusableInput: release.yaml does not say.
+        UnusableInput: release.yaml does not say, or what it says does not fit the task.
     """
+    from release_kit.training.tasks import settled
+
     if place.release.training is None:
         raise UnusableInput(
             f"{place.release.file} has no training section, so nothing says what to learn",
-            hint="Add training with task, text_field and label_field.",
+            hint="Add `training:` with the task, and fields where they are not called as usual.",
         )
-    return place.release.training
+    _, plan = settled(place.release.training)
+    return plan
 
 
 def datasets(place: Project) -> tuple[Upstream, ...]:

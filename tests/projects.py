@@ -50,8 +50,7 @@ privacy:
   min_score: 0.35
 training:
   task: text-classification
-  text_field: text
-  label_field: label
+  fields: {{text: text, label: label}}
   epochs: 3
   learning_rate: 5.0e-3
   max_length: 32

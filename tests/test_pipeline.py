@@ -73,7 +73,8 @@ def test_losses_and_measures_are_kept(audited_project: Path) -> None:
     assert [epoch["epoch"] for epoch in losses] == [1, 2, 3]
     assert losses[-1]["training_loss"] < losses[0]["training_loss"]
     measured = json.loads((place.out / "evaluation.json").read_text())
-    assert measured["macro_f1"] > measured["baseline_macro_f1"]
+    figure = measured["figures"]["macro_f1"]
+    assert figure["value"] > figure["baseline"]
 
 
 def test_training_reads_redacted_data_and_nothing_keeps_the_planted_value(

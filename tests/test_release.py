@@ -460,7 +460,7 @@ def test_a_relation_that_a_role_cannot_have_is_told(
     + [(key, "release", f"  {key}") for key in ("repo_id", "version", "purpose", "visibility")]
     + [(key, "organization", f"  {key}") for key in ("name", "kind")]
     + [(key, "lineage", f"  {key}") for key in ("base_models", "datasets")]
-    + [(key, "training", f"  {key}") for key in ("task", "text_field", "label_field")]
+    + [(key, "training", f"  {key}") for key in ("task",)]
     + [(key, "documents", f"  {key}") for key in ("title", "summary", "languages", "limitations")]
     + [(key, "documents", f"  {key}") for key in ("intended_use", "out_of_scope_use")]
     + [("license", "release", "  license"), ("source", "lineage.base_models.0", "      source")],

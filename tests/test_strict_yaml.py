@@ -207,7 +207,7 @@ privacy:
   spacy_pipeline: "\\u200b"
   entities: [PERSON, PERSON, person]
   min_score: 1.5
-training: {task: text-classification, text_field: t, label_field: l, epochs: 0, learning_rate: 0}
+training: {task: text-classification, fields: {text: t, label: lll}, epochs: 0, learning_rate: 0}
 documents:
   title: T
   summary: [S]

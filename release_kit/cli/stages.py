@@ -97,7 +97,7 @@ def show(result: StageResult) -> None:
             table(f"Training{skipped}", ("epoch", "training loss", "validation loss"), rows)
         case "evaluate":
             figures = [(m.name, m.model, m.baseline, m.difference) for m in measures(results)]
-            level = f"({100 * results['intervals']['level']:g} %)"
+            level = f"({100 * results['level']:g} %)"
             columns = ("held-out data", f"model {level}", "baseline", f"difference {level}")
             table(f"Evaluation{skipped}", columns, figures)
         case _:

@@ -48,7 +48,7 @@ def model_card(judgement: Judgement, receipts: Mapping[str, Receipt]) -> str:
             "tools": receipts["train"].tools,
         },
     )
-    front_matter = _front_matter(judgement, receipts["evaluate"].results)
+    front_matter = _front_matter(judgement, receipts["train"].results, receipts["evaluate"].results)
     return f"---\n{front_matter}---\n\n{body}"
 
 
@@ -85,14 +85,15 @@ def _gate(judgement: Judgement) -> dict[str, Any]:
     return gate
 
 
-def _front_matter(judgement: Judgement, evaluation: Mapping[str, Any]) -> str:
-    release = judgement.release
-    training = release.training
+def _front_matter(
+    judgement: Judgement, training: Mapping[str, Any], evaluation: Mapping[str, Any]
+) -> str:
+    release, task = judgement.release, training["pipeline_tag"]
     metadata: dict[str, Any] = dict(license_metadata(release.license))
     metadata["language"] = list(release.documents.languages)
     metadata["library_name"] = _LIBRARY
-    if training:
-        metadata["pipeline_tag"] = training.task
+    if task:
+        metadata["pipeline_tag"] = task
     bases = [upstream.id for upstream in release.upstreams("base_model")]
     if bases:
         metadata["base_model"] = bases
@@ -102,9 +103,9 @@ def _front_matter(judgement: Judgement, evaluation: Mapping[str, Any]) -> str:
     datasets = [upstream.id for upstream in release.upstreams("dataset")]
     if datasets:
         metadata["datasets"] = datasets
-    if training:
+    if task:
         metadata["model-index"] = [
-            _model_index(release.documents.title, training.task, evaluation, datasets)
+            _model_index(release.documents.title, task, evaluation, datasets)
         ]
     metadata |= _gate(judgement)
     stream = io.StringIO()
@@ -146,12 +147,6 @@ def _model_index(
     title: str, task: str, evaluation: Mapping[str, Any], datasets: list[str]
 ) -> dict[str, Any]:
     """Return evaluation results in the Hub's model-index form (Hub docs, Model cards)."""
-    measures = {
-        "accuracy": "accuracy",
-        "precision": "macro_precision",
-        "recall": "macro_recall",
-        "f1": "macro_f1",
-    }
     return {
         "name": one_line(title),
         "results": [
@@ -160,11 +155,12 @@ def _model_index(
                 "dataset": {"name": "held-out split", "type": datasets[0] if datasets else "own"},
                 "metrics": [
                     {
-                        "type": metric,
-                        "name": field.replace("_", " "),
-                        "value": round(float(evaluation[field]), 4),
+                        "type": figure["hub"],
+                        "name": figure["title"],
+                        "value": round(float(figure["value"]), 4),
                     }
-                    for metric, field in measures.items()
+                    for figure in evaluation["figures"].values()
+                    if figure["hub"]
                 ],
             }
         ],

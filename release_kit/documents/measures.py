@@ -8,17 +8,6 @@ from typing import Any
 
 from release_kit.errors import UnusableInput
 
-_NAMES = {
-    "accuracy": "accuracy",
-    "micro_precision": "micro precision",
-    "micro_recall": "micro recall",
-    "micro_f1": "micro F1",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "macro_f1": "macro F1",
-    "calibration_error": "ECE",
-}
-
 
 @dataclass(frozen=True)
 class Measure:
@@ -39,26 +28,25 @@ def measures(evaluation: Mapping[str, Any]) -> tuple[Measure, ...]:
         UnusableInput: a figure is missing, as in the receipt of an older release-kit, or is none.
     """
     try:
-        return tuple(_measure(evaluation, figure, name) for figure, name in _NAMES.items())
-    except (KeyError, TypeError, ValueError) as error:
+        return tuple(_measure(figure) for figure in evaluation["figures"].values())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnusableInput(
             f"the receipt of `evaluate` does not hold the figures to show: {error}",
             hint="Delete out/receipts/evaluate.json and run `release-kit run`, which measures it.",
         ) from None
 
 
-def _measure(evaluation: Mapping[str, Any], figure: str, name: str) -> Measure:
-    value, intervals = evaluation[figure], evaluation["intervals"]
-    if f"{figure}_gain" not in intervals:
-        return Measure(name, f"{value:.3f}", "", "")
-    baseline = evaluation[f"baseline_{figure}"]
+def _measure(figure: Mapping[str, Any]) -> Measure:
+    value, baseline = figure["value"], figure["baseline"]
     return Measure(
-        name,
-        _with_interval(value, intervals[figure], ".3f"),
-        f"{baseline:.3f}",
-        _with_interval(value - baseline, intervals[f"{figure}_gain"], "+.3f"),
+        figure["title"],
+        _with_interval(value, figure["interval"], ".3f"),
+        "" if baseline is None else f"{baseline:.3f}",
+        "" if baseline is None else _with_interval(value - baseline, figure["gain"], "+.3f"),
     )
 
 
-def _with_interval(value: float, interval: Mapping[str, float], form: str) -> str:
+def _with_interval(value: float, interval: Mapping[str, float] | None, form: str) -> str:
+    if interval is None:
+        return f"{value:{form}}"
     return f"{value:{form}} ({interval['low']:{form}}, {interval['high']:{form}})"

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from release_kit.errors import Unfinished, UnusableInput
+from release_kit.progress import Watcher
+from release_kit.release import TrainingPlan
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -24,14 +26,15 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with its tokenizer, in memory."""
+    """A model with what makes its inputs, in memory."""
 
     model: Any
     """A transformers PreTrainedModel in float32."""
-    tokenizer: Any
-    """A transformers PreTrainedTokenizerBase that has a padding token."""
+    processor: Any
+    """What makes the model's inputs: a transformers tokenizer with a padding token, an image
+    processor, or a processor that has both."""
     labels: tuple[str, ...]
-    """Label i is class i of the model's head."""
+    """Label i is class i of the model's head; empty where the task has no classes."""
     new_tensors: tuple[str, ...]
     """Tensors that the folder did not hold and that were drawn at random."""
 
@@ -66,8 +69,10 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, *, weights: bool = True) -> None:
     """Check, before any library opens `folder`, that it is a model and nothing but data.
+
+    Without `weights` it may lack them, as where only its form and its tokenizer are used.
 
     Raises:
         UnusableInput: it is no folder, has no readable config.json, wants to run code of its
@@ -91,7 +96,7 @@ def check_folder(folder: Path) -> None:
                 f"{folder / name}: wants to run code of its own (auto_map), which is never run",
                 hint="choose a model whose architecture is part of transformers",
             )
-    if any((folder / name).is_file() for name in _WEIGHTS):
+    if not weights or any((folder / name).is_file() for name in _WEIGHTS):
         return
     if any(True for pattern in _PICKLES for _ in folder.glob(pattern)):
         raise UnusableInput(
@@ -118,30 +123,42 @@ def _json_object(path: Path) -> dict[str, Any]:
 
 
 def open_model(
-    kind: Any, folder: Path, *, new_labels: tuple[str, ...] = (), problem_type: str
+    kind: str,
+    folder: Path,
+    *,
+    labels: tuple[str, ...] | None = None,
+    processor: str = "AutoTokenizer",
+    settings: Mapping[str, Any] | None = None,
+    scratch: bool = False,
 ) -> Loaded:
-    """Load the model and the tokenizer in `folder` in float32, from this disk only.
+    """Load the model and the processor in `folder`, in float32, from this disk only.
 
-    `kind` is the transformers auto class. With `new_labels`, the model gets a head for them and
-    only that head, and a pooler that the folder lacks as a whole, may start from random numbers.
-    Without, the labels are those of config.json and every tensor must be there.
+    `kind` and `processor` name transformers' auto classes; `settings` go into the model's
+    config. With `labels`, be there any or not, `folder` holds a base model: it gets a head for
+    them, and what lies outside its body, and a pooler that the folder lacks as a whole, may start
+    from random numbers; with `scratch` everything does, and no weights are read. With None it is
+    a model that was trained here: the labels are those of config.json, and every tensor must be
+    there.
 
     Raises:
         UnusableInput: the folder fails `check_folder`, transformers cannot open it, a tensor is
             missing, has another shape or holds NaN or infinity, or the tokenizer does not fit.
     """
-    check_folder(folder)
-    from transformers import AutoConfig, AutoTokenizer
+    check_folder(folder, weights=not scratch)
+    import transformers
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if new_labels:
-            config.id2label = dict(enumerate(new_labels))
-            config.label2id = {label: index for index, label in enumerate(new_labels)}
-        config.problem_type = problem_type
-        labels = tuple(str(config.id2label[index]) for index in range(len(config.id2label)))
-        model, info = _load(kind, folder, config)
-        tokenizer = AutoTokenizer.from_pretrained(
+        config = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        if labels:
+            config.id2label = dict(enumerate(labels))
+            config.label2id = {label: index for index, label in enumerate(labels)}
+        for name, value in (settings or {}).items():
+            setattr(config, name, value)
+        auto = getattr(transformers, kind)
+        model, info = _scratch(auto, config) if scratch else _load(auto, folder, config)
+        reader = getattr(transformers, processor).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     except UnusableInput:
@@ -153,17 +170,32 @@ def open_model(
             f"{folder}: transformers cannot open this model: {type(error).__name__}: {said}"
         ) from error
 
-    new = _new_tensors(folder, model, info, head=bool(new_labels))
+    new = (
+        tuple(sorted(model.state_dict()))
+        if scratch
+        else _new_tensors(folder, model, info, head=labels is not None)
+    )
     if broken := not_finite(model):
         raise UnusableInput(f"{folder}: NaN or infinity stands in {_names(broken)}")
-    _check_tokenizer(folder, model, tokenizer)
-    return Loaded(model, tokenizer, labels, new)
+    tokenizer = getattr(reader, "tokenizer", reader)
+    if hasattr(tokenizer, "all_special_ids"):
+        _check_tokenizer(folder, model, tokenizer)
+    if labels is None:
+        names = config.id2label
+        labels = tuple(str(names[index]) for index in range(len(names)))
+    return Loaded(model, reader, labels, new)
 
 
-def _load(kind: Any, folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
+def _scratch(auto: Any, config: Any) -> tuple[Any, dict[str, Any]]:
     import torch
 
-    model, info = kind.from_pretrained(
+    return auto.from_config(config, dtype=torch.float32, trust_remote_code=False), {}
+
+
+def _load(auto: Any, folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
+    import torch
+
+    model, info = auto.from_pretrained(
         folder,
         config=config,
         # Half-precision weights lose the small updates of fine-tuning.
@@ -217,13 +249,61 @@ def _check_tokenizer(folder: Path, model: Any, tokenizer: Any) -> None:
     model.config.pad_token_id = tokenizer.pad_token_id
 
 
+def device_of() -> Any:
+    """Return the accelerator that torch finds, or the CPU."""
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
+
+
+def in_batches(
+    loaded: Loaded,
+    rows: Sequence[Mapping[str, Any]],
+    collate: Callable[[list[Any]], Mapping[str, Any]],
+    plan: TrainingPlan,
+    watcher: Watcher,
+    *,
+    without: Collection[str] = ("labels",),
+    run: Callable[[Any, Mapping[str, Any]], Any] | None = None,
+) -> Iterator[tuple[list[int], Any, Mapping[str, Any]]]:
+    """Yield (places of the rows, the model's outputs, its inputs) for one batch after another.
+
+    The model reads the rows without the entries in `without`, in evaluation mode and without
+    gradients; `run(model, inputs)` may call it in another way, such as to generate. Rows of like
+    length share a batch, so that little is padding. Progress goes to `watcher` as "evaluating",
+    counted in rows.
+    """
+    import torch
+
+    device = device_of()
+    model = loaded.model.to(device).eval()
+    order = sorted(range(len(rows)), key=lambda row: length_of(rows[row]), reverse=True)
+    for start in range(0, len(order), plan.batch_size):
+        chosen = order[start : start + plan.batch_size]
+        batch = collate(
+            [{name: v for name, v in rows[row].items() if name not in without} for row in chosen]
+        )
+        inputs = {name: value.to(device) for name, value in batch.items()}
+        with torch.inference_mode():
+            outputs = run(model, inputs) if run else model(**inputs)
+        yield chosen, outputs, inputs
+        watcher.step("evaluating", start + len(chosen), len(order))
+
+
+def length_of(row: Mapping[str, Any]) -> int:
+    """Return the length of the first entry of a row, by which rows share batches; 0 for none."""
+    first = next(iter(row.values()), ())
+    return len(first) if isinstance(first, Sized) else 0
+
+
 def longest_text(loaded: Loaded) -> int | None:
     """Return how many tokens the model can read at once; None when it does not say."""
     limits = [
         limit
         for limit in (
             getattr(loaded.model.config, "max_position_embeddings", None),
-            loaded.tokenizer.model_max_length,
+            getattr(loaded.processor, "model_max_length", None),
         )
         # Tokenizers that know no limit say 10**30.
         if isinstance(limit, int) and 0 < limit < 10**9
@@ -243,13 +323,13 @@ def not_finite(model: Any) -> tuple[str, ...]:
 
 
 def save_model(loaded: Loaded, folder: Path) -> None:
-    """Write model.safetensors, config.json and the tokenizer's files into `folder`, mode 0644.
+    """Write model.safetensors, config.json and the processor's files into `folder`, mode 0644.
 
     Raises:
         OSError: `folder` cannot be written.
         SafetensorError: the weights cannot be written.
     """
-    tokenizer = loaded.tokenizer
+    tokenizer = getattr(loaded.processor, "tokenizer", loaded.processor)
     # It remembers how the last batch was cut and padded, and would write that down.
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
         tokenizer.backend_tokenizer.no_truncation()
@@ -257,9 +337,9 @@ def save_model(loaded: Loaded, folder: Path) -> None:
     # Where and how it was opened here is nobody else's business, and not theirs to repeat.
     loaded.model.config.name_or_path = ""
     for name in ("is_local", "local_files_only"):
-        tokenizer.init_kwargs.pop(name, None)
+        getattr(tokenizer, "init_kwargs", {}).pop(name, None)
     loaded.model.save_pretrained(folder, max_shard_size=1 << 50)
-    tokenizer.save_pretrained(folder)
+    loaded.processor.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)
 

@@ -13,12 +13,28 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from release_kit.datasets.overlap import families
 from release_kit.errors import UnusableInput
 from release_kit.release import TrainingPlan
-from release_kit.training.tasks.task import Example
+
+
+@dataclass(frozen=True)
+class Example:
+    """One usable record: what the model reads and what it should answer."""
+
+    text: str = field(repr=False)
+    """What it says, by which near copies are told. Not in the repr: it may be personal data."""
+    labels: tuple[str, ...]
+    """The classes that it has: one, several, or none where the task knows no classes."""
+    source: str
+    """The dataset file it was read from."""
+    record: int
+    """1-based number of its record in that file."""
+    content: Any = field(default=None, repr=False)
+    """What else the task's own functions need."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +104,8 @@ def split(examples: Sequence[Example], plan: TrainingPlan) -> Splits:
                 hint="give more records, or a larger share or another seed in release.yaml"
                 + _largest(family, examples),
             )
-    labels = tuple(sorted({example.label for example in examples}))
-    if untrained := sorted(set(labels) - {example.label for example in train}):
+    labels = _labels(examples)
+    if untrained := sorted(set(labels) - set(_labels(train))):
         raise UnusableInput(
             "no record of the training split has the label "
             + ", ".join(f"'{label}'" for label in untrained),
@@ -97,6 +113,10 @@ def split(examples: Sequence[Example], plan: TrainingPlan) -> Splits:
             + _largest(family, examples),
         )
     return Splits(tuple(train), tuple(validation), tuple(test), labels)
+
+
+def _labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    return tuple(sorted({label for example in examples for label in example.labels}))
 
 
 def _largest(family: Sequence[int], examples: Sequence[Example]) -> str:

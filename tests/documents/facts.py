@@ -16,9 +16,11 @@ from release_kit.licensing.policy import Policy, load_policy
 from release_kit.privacy.redaction.redaction import RedactionCounts
 from release_kit.receipts import Receipt
 from release_kit.release import Release, read_release
-from release_kit.training.evaluation import ClassScore, Evaluation, Interval, Intervals
-from release_kit.training.fit import EpochLoss, TrainingResult
+from release_kit.training.evaluation import Evaluation
+from release_kit.training.figures import FIGURES, ClassScore, Figure, Interval
+from release_kit.training.fit import TrainingResult
 from release_kit.training.splits import SplitSizes
+from release_kit.training.trainer import EpochLoss
 from tests.projects import RELEASE_YAML
 
 TEXTS = ("LICENSE", "NOTICE", "USE_POLICY.md")
@@ -44,14 +46,17 @@ def receipts(subject: Release, labels: tuple[str, ...] = LABELS) -> dict[str, Re
     counts = RedactionCounts(160, 5, 70, {"PERSON": 4}, {"EMAIL_ADDRESS": 1})
     scores = tuple(ClassScore(label, 0.9, 0.8, 0.85, 11) for label in labels)
     losses = (EpochLoss(1, 1.1, 1.2, 0.5),)
-    trained = TrainingResult(losses, labels, sizes, 7, 25027, (), "cpu", 1, 3, 1.0)
-    rates = (0.90912, 0.90912, 0.90912, 0.90912, 0.9, 0.8, 0.85)
-    spans = ((0.81, 0.97), (0.71, 0.93), (0.33, 0.65), (-0.0123, 0.7))
-    intervals = Intervals(0.95, 2000, 3, *(Interval(low, high) for low, high in spans))
+    tag = "text-classification"
+    trained = TrainingResult(losses, labels, tag, sizes, 7, 25027, (), "cpu", 1, 3, 1.0)
+    figures = {
+        "accuracy": _figure("accuracy", 0.90912, (0.81, 0.97), 0.4, (0.33, 0.65)),
+        "macro_precision": _figure("macro_precision", 0.9, (0.8, 0.95), 0.1, (0.7, 0.8)),
+        "macro_f1": _figure("macro_f1", 0.85, (0.71, 0.93), 0.2, (-0.0123, 0.7)),
+        "calibration_error": _figure("calibration_error", 0.0432, None, None, None),
+    }
+    always = ("always answers", labels[0])
     repeated = Repeats(33, 1, 2)
-    measured = Evaluation(
-        labels, sizes, *rates, 0.0432, 15, labels[0], 0.4, 0.2, intervals, scores, (), repeated
-    )
+    measured = Evaluation(labels, sizes, figures, always, 0.95, 2000, 3, scores, (), repeated)
     more = {"entities": ["EMAIL_ADDRESS", "PERSON"], "sha256": "0"}
     results: dict[str, dict[str, Any]] = {
         "redact": {data.id: asdict(counts) | more for data in subject.upstreams("dataset")},
@@ -60,6 +65,25 @@ def receipts(subject: Release, labels: tuple[str, ...] = LABELS) -> dict[str, Re
     }
     tools = {"python": "3.11.0", "release-kit": "0.1.0"}
     return {stage: Receipt(stage, {}, {}, tools, {}, result) for stage, result in results.items()}
+
+
+def _figure(
+    name: str,
+    value: float,
+    interval: tuple[float, float] | None,
+    baseline: float | None,
+    gain: tuple[float, float] | None,
+) -> Figure:
+    kind = FIGURES[name]
+    return Figure(
+        kind.title,
+        kind.hub,
+        kind.lower_is_better,
+        value,
+        Interval(*interval) if interval else None,
+        baseline,
+        Interval(*gain) if gain else None,
+    )
 
 
 def judged(subject: Release) -> Judgement:

@@ -17,8 +17,6 @@ from tests.tiny_models import FILLER, TOPICS, tiny_bert
 
 PLAN = TrainingPlan(
     task="text-classification",
-    text_field="text",
-    label_field="label",
     epochs=8,
     batch_size=16,
     learning_rate=5e-3,
@@ -26,6 +24,7 @@ PLAN = TrainingPlan(
     validation_share=0.15,
     test_share=0.25,
     seed=3,
+    fields={"text": "text", "label": "label"},
 )
 
 

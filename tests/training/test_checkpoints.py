@@ -22,6 +22,7 @@ from release_kit.files import sha256_file
 from release_kit.release import TrainingPlan
 from release_kit.training import checkpoints as module
 from release_kit.training import fit as fitting
+from release_kit.training import trainer
 from release_kit.training.fit import TrainingResult, fit
 from tests.projects import write_project
 from tests.training.conftest import PLAN, Watching, topic_records
@@ -159,7 +160,7 @@ def test_within_an_epoch_too_and_twice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fitting, "EVERY_MINUTES", 0)
+    monkeypatch.setattr(trainer, "EVERY_MINUTES", 0)
     folder = tmp_path / "checkpoints"
     # Within the first epoch; at its end; on from that end within the next; after one more step.
     for last in (5, STEPS + 1, STEPS + 8, STEPS + 9):
@@ -361,7 +362,7 @@ def test_a_full_disk_does_not_end_the_training(
 
     (stopped / "notes.txt").write_text("mine")
     monkeypatch.setattr(torch, "save", full)
-    monkeypatch.setattr(fitting, "EVERY_MINUTES", 0)
+    monkeypatch.setattr(trainer, "EVERY_MINUTES", 0)
     watching = Until(2 * STEPS + 3, stop)
     with pytest.raises(Stopped):
         train(dropping, few, stopped, watching)

@@ -15,7 +15,7 @@ from release_kit.datasets.overlap import Repeats, overlap
 from release_kit.datasets.records import Record
 from release_kit.errors import UnusableInput
 from release_kit.training.splits import Splits, split
-from release_kit.training.tasks import TASKS, task_of
+from release_kit.training.tasks import TASKS, settled
 from release_kit.training.tasks.task import Example
 from release_kit.training.tasks.text_classification import read_examples
 from tests.training.conftest import PLAN, topic_records
@@ -26,7 +26,7 @@ def record(index: int, **fields: Any) -> Record:
 
 
 def example(text: str, label: str) -> Example:
-    return Example(text, label, "data/train.jsonl", 1)
+    return Example(text, (label,), "data/train.jsonl", 1)
 
 
 GOOD = [record(1, text="rain and wind", label="a"), record(2, text="sugar", label="b")]
@@ -69,7 +69,7 @@ def test_every_bad_record_is_named_and_no_text_is_quoted() -> None:
     ("value", "label"), [("spam", "spam"), (3, "3"), (True, "true"), (False, "false")]
 )
 def test_labels_become_text(value: Any, label: str) -> None:
-    assert read_examples(PLAN, [*GOOD, record(3, text="x", label=value)])[2].label == label
+    assert read_examples(PLAN, [*GOOD, record(3, text="x", label=value)])[2].labels == (label,)
 
 
 def test_one_class_or_no_records_cannot_be_learned() -> None:
@@ -86,7 +86,7 @@ def test_an_example_does_not_show_its_text() -> None:
 
 def test_an_unknown_task_names_the_known_ones() -> None:
     with pytest.raises(UnusableInput, match="telepathy") as caught:
-        task_of("telepathy")
+        settled(dataclasses.replace(PLAN, task="telepathy"))
     assert "text-classification" in caught.value.hint
     assert list(TASKS) == ["text-classification"]
 
@@ -268,4 +268,4 @@ def test_a_class_that_training_never_sees_is_an_error() -> None:
     examples = read_examples(PLAN, topic_records(100))
     held_out = split(examples, PLAN).test[0]
     with pytest.raises(UnusableInput, match="'rare'"):
-        split([*examples, dataclasses.replace(held_out, label="rare")], PLAN)
+        split([*examples, dataclasses.replace(held_out, labels=("rare",))], PLAN)

@@ -10,7 +10,7 @@ from release_kit.datasets.overlap import Repeats, overlap
 from release_kit.datasets.records import Record
 from release_kit.training.evaluation import evaluate_model
 from release_kit.training.splits import split
-from release_kit.training.tasks import task_of
+from release_kit.training.tasks import settled
 from tests.training.conftest import PLAN
 
 WORDS = tuple(f"w{number}" for number in range(5000))
@@ -33,7 +33,7 @@ def test_texts_that_differ_in_a_mark_or_a_word_of_many_are_held_out_together(run
     assert told.near
 
     found = evaluate_model(PLAN, run.model, every)
-    splits = split(task_of(PLAN.task).read(PLAN, every), PLAN)
+    splits = split(settled(PLAN)[0].read(PLAN, every), PLAN)
 
     assert found.overlap == Repeats(len(splits.test), 0, 0)
     assert found.sizes == splits.sizes
