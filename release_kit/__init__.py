@@ -1,7 +1,7 @@
 """Governance and licensing for model releases.
 
-Every command of the CLI is a function here: `init, scan, redact, train, evaluate, build, audit,
-publish, verify, run, demo`, and `redact_data` for data outside a project. They are loaded on first
+Every command of the CLI is a function here: `init, scan, redact, train, evaluate, load, build,
+audit, publish, verify, run, demo`, and `redact_data` for data outside a project. They are loaded on first
 use, so that importing the package is cheap.
 """
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         build,
         evaluate,
         init,
+        load,
         publish,
         redact,
         redact_data,
@@ -32,6 +33,7 @@ __all__ = [
     "demo",
     "evaluate",
     "init",
+    "load",
     "publish",
     "redact",
     "redact_data",

@@ -6,22 +6,30 @@ They never print: progress goes to a `Watcher`, what happened comes back as a va
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import date
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from release_kit import stages
+from release_kit import processes, stages
 from release_kit.auditing.candidate import read_candidate
+from release_kit.auditing.checks.code import CUSTOM
 from release_kit.auditing.engine import run_checks
 from release_kit.auditing.findings import Report
-from release_kit.bundle import gitattributes, write_manifest
-from release_kit.documents.card import model_card
+from release_kit.auditing.waivers import waived_paths
+from release_kit.bundle import gitattributes, read_bundle, write_manifest
+from release_kit.documents.card import CURVES, model_card
+from release_kit.documents.curves import curves_svg
 from release_kit.documents.datasheet import write_datasheet
+from release_kit.documents.eval_results import write_eval_results
 from release_kit.documents.terms import write_terms
 from release_kit.errors import UnusableInput
 from release_kit.files import TEMPLATES, json_bytes, whole_folder, write_atomic
 from release_kit.formats.json import render_json
+from release_kit.history import last_published
 from release_kit.licensing.judgement import judge
 from release_kit.licensing.policy import load_policy
 from release_kit.licensing.policy_files import BASELINE
@@ -29,11 +37,12 @@ from release_kit.licensing.proofs import CARD
 from release_kit.privacy.settings import Asked, settings_of
 from release_kit.progress import SILENT, Watcher
 from release_kit.project import Project, is_project, open_project
+from release_kit.publishing.fetching import fetch_model
 from release_kit.publishing.hub import connect
 from release_kit.publishing.publication import Publication, publish_bundle, read_publication
 from release_kit.publishing.verification import Verification, verify_repo
 from release_kit.receipts import digest_of
-from release_kit.release import RELEASE_FILE, read_release
+from release_kit.release import RELEASE_FILE, TrainingPlan, read_release
 from release_kit.stages import (
     STAGES,
     StageResult,
@@ -47,6 +56,7 @@ if TYPE_CHECKING:
     from release_kit.datasets.records import Record
     from release_kit.privacy.corpus.cluster import Cluster
     from release_kit.privacy.redaction.scan_report import Report as ScanReport
+    from release_kit.training.energy import Meter
 
 
 def redact(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
@@ -165,21 +175,38 @@ def train(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
         Unfinished: training ended without usable weights.
     """
     from release_kit.training.fit import fit
+    from release_kit.training.surroundings import origins, surroundings
 
     place = open_project(project)
     plan, base = stages.training_plan(place), stages.base_model(place)
+    from_file = origins(plan, place.release.training_lines)
 
     def work() -> Mapping[str, Any]:
-        result = fit(
-            plan,
-            stages.path_of(base),
-            _records(place),
-            place.model,
-            watcher,
-            checkpoints=place.out / "checkpoints",
-        )
+        with _watched(place, plan, watcher) as (meter, log, failed):
+            result = fit(
+                plan,
+                stages.path_of(base),
+                _records(place),
+                place.model,
+                watcher,
+                checkpoints=place.out / "checkpoints",
+                base_id=base.id,
+                revision=base.revision,
+                meter=meter,
+                log=log,
+            )
         weights = {p.name: digest_of(p) for p in sorted(place.model.glob("*.safetensors"))}
-        return asdict(result) | {"weights": weights}
+        # What redaction did not search, so that nobody takes it for clean.
+        media = {dataset: asdict(held) for dataset, held in stages.media(place).items()}
+        changed = {"accumulate"} if result.accumulate != plan.accumulate else set()
+        return asdict(result) | {
+            "weights": weights,
+            "media": media,
+            "surroundings": asdict(surroundings()),
+            "energy": asdict(meter.energy()) if meter else {},
+            "origins": from_file | dict.fromkeys(changed, "measured"),
+            "trackers_failed": failed,
+        }
 
     return run_stage(
         place, "train", finished_before(place, "train"), place.model, work=work, watcher=watcher
@@ -208,6 +235,51 @@ def evaluate(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
     )
 
 
+def load(
+    project: Path | str,
+    watcher: Watcher = SILENT,
+    *,
+    endpoint: str | None = None,
+    token: str | None = None,
+) -> StageResult:
+    """Take a model that was made elsewhere, from this machine or from a Hub, instead of training.
+
+    Raises:
+        UnusableInput: nothing says which model, or it cannot be used.
+        Refused: the Hub does not have it.
+        Unfinished: the Hub could not be reached.
+    """
+    from release_kit.training.loading import load_model
+
+    place = open_project(project)
+    model = stages.from_hub(place)
+    # What was fetched is only ever trusted by its digests, and those the Hub has.
+    if model and not stages.is_current(place, "load", {}):
+        folder = place.fetched(model)
+        fetch_model(connect(endpoint, token), model.id, model.revision, folder, watcher)
+        place = open_project(project)
+    release = place.release
+
+    def work() -> Mapping[str, Any]:
+        policy = load_policy(release.policy_source)
+        result = load_model(
+            stages.source(place),
+            place.model,
+            watcher,
+            bases=[base.id for base in release.upstreams("base_model")],
+            code_waived=waived_paths(CUSTOM, policy, release, date.today()),
+        )
+        if result.left_out:
+            watcher.say(f"load: left out {', '.join(result.left_out)}")
+        if result.unexamined:
+            watcher.say(f"load: nobody examined {result.unexamined}")
+        return asdict(result)
+
+    return run_stage(
+        place, "load", finished_before(place, "load"), place.model, work=work, watcher=watcher
+    )
+
+
 def build(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
     """Stage the bundle: weights, card, datasheet, LICENSE, NOTICE, USE_POLICY, texts, manifest.
 
@@ -220,12 +292,18 @@ def build(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
 
     def work() -> Mapping[str, Any]:
         with whole_folder(place.bundle) as staging:
-            for file in sorted(place.model.iterdir()):
-                shutil.copyfile(file, staging / file.name)
+            for path in read_bundle(place.model).files:
+                (staging / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(place.model / path, staging / path)
             write_atomic(staging / ".gitattributes", gitattributes(staging))
             write_terms(judgement, staging)
             write_atomic(staging / CARD, model_card(judgement, receipts).encode())
             write_datasheet(judgement, receipts, staging)
+            evaluated = receipts["evaluate"].results if "evaluate" in receipts else {}
+            write_eval_results(release, evaluated, staging)
+            if "train" in receipts:
+                losses = receipts["train"].results["losses"]
+                write_atomic(staging / CURVES, curves_svg(losses).encode())
             manifest = write_manifest(staging, repo_id=release.repo_id, version=release.version)
         return {"manifest_digest": manifest.digest, "files": len(manifest.files)}
 
@@ -249,9 +327,9 @@ def audit(
             raise UnusableInput(
                 f"{place.root} has no bundle yet", hint="Run `release-kit build` first."
             )
-        report = run_checks(
-            read_candidate(place.bundle, place.release, kept_receipts(place)), watcher
-        )
+        last = last_published(place.history, place.release.repo_id, place.release.version)
+        candidate = read_candidate(place.bundle, place.release, kept_receipts(place), last=last)
+        report = run_checks(candidate, watcher)
         write_atomic(place.report, render_json(report).encode())
         return report
     release = read_release(release_file) if release_file else None
@@ -259,7 +337,7 @@ def audit(
 
 
 def run(project: Path | str, watcher: Watcher = SILENT) -> tuple[tuple[StageResult, ...], Report]:
-    """Redact, train, evaluate, build and audit in one go; finished stages are skipped.
+    """Redact, train and evaluate, or load; build and audit: in one go, without what is finished.
 
     A license that the policy denies is told before the work starts, since the audit will block.
     """
@@ -274,6 +352,7 @@ def run(project: Path | str, watcher: Watcher = SILENT) -> tuple[tuple[StageResu
         "redact": redact,
         "train": train,
         "evaluate": evaluate,
+        "load": load,
         "build": build,
     }
     results = tuple(work[stage](project, watcher) for stage in STAGES if applies(place, stage))
@@ -358,8 +437,59 @@ def init(folder: Path | str) -> tuple[tuple[Path, bool], ...]:
     return tuple(outcome)
 
 
+@contextmanager
+def _watched(
+    place: Project, plan: TrainingPlan, watcher: Watcher
+) -> Iterator[tuple[Meter | None, Callable[[int, Mapping[str, float]], None], list[str]]]:
+    """Measure the energy of the block, and give its trackers what is logged in it.
+
+    Of several processes the main one alone watches. The list holds, afterwards, the trackers
+    that do not have everything.
+    """
+    from release_kit.training.energy import measured_energy
+    from release_kit.training.trackers import track
+
+    failed: list[str] = []
+    if not processes.is_main():
+        yield None, lambda step, figures: None, failed
+        return
+    folder, said = place.out / "tracking", asdict(plan)
+    # Names of fields and labels may say something about persons.
+    for name in ("fields", "class_weights"):
+        del said[name]
+    run = folder / "run"
+    if place.release.tracking.trackers and not run.exists():
+        # The same one after a kill, and another one for the next training.
+        write_atomic(run, token_hex(4).encode())
+    tracking = track(
+        place.release.tracking.trackers,
+        folder=folder,
+        project=place.release.model_name,
+        run=run.read_text() if run.exists() else "",
+        settings=said,
+        watcher=watcher,
+    )
+    last: dict[str, float] = {}
+
+    def log(step: int, figures: Mapping[str, float]) -> None:
+        last.update(figures)
+        tracking.log(step, figures)
+
+    ended = False
+    try:
+        with measured_energy(place.release.tracking.country or None) as meter:
+            yield meter, log, failed
+        ended = True
+    finally:
+        failed.extend(tracking.finish(last if ended else {}, failed=not ended))
+    run.unlink(missing_ok=True)
+
+
 def _records(place: Project) -> list[Record]:
     from release_kit.datasets.records import read_records
 
-    paths = [place.redacted(dataset) for dataset in stages.datasets(place)]
-    return [record for path in paths for record in read_records(path)]
+    return [
+        replace(record, folder=stages.path_of(dataset).parent)
+        for dataset in stages.datasets(place)
+        for record in read_records(place.redacted(dataset))
+    ]

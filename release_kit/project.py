@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from release_kit.datasets.formats import suffix_of
 from release_kit.release import RELEASE_FILE, Release, Upstream, read_release
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,18 @@ class Project:
         """What publish has done so far."""
         return self.out / "publication.json"
 
+    @property
+    def history(self) -> Path:
+        """What was published from here, with its figures."""
+        return self.out / "history.json"
+
     def receipt(self, stage: str) -> Path:
         """Return where the receipt of a stage lies."""
         return self.out / "receipts" / f"{stage}.json"
+
+    def fetched(self, upstream: Upstream) -> Path:
+        """Return where a model from the Hub lies, as it was at its revision."""
+        return self.out / "fetched" / f"{upstream.slug}@{upstream.revision}"
 
     def redacted(self, dataset: Upstream) -> Path:
         """Return where the redacted copy of a dataset lies."""
@@ -61,7 +73,22 @@ def open_project(path: Path | str) -> Project:
     Raises:
         UnusableInput: there is no usable release.yaml.
     """
-    return Project(read_release(Path(path)))
+    project = Project(read_release(Path(path)))
+    lineage = tuple(_found(project, upstream) for upstream in project.release.lineage)
+    return Project(replace(project.release, lineage=lineage))
+
+
+def _found(project: Project, upstream: Upstream) -> Upstream:
+    """Return the upstream with its path where it was fetched from the Hub."""
+    if upstream.path is not None or not is_commit(upstream.revision):
+        return upstream
+    folder = project.fetched(upstream)
+    return replace(upstream, path=folder) if folder.is_dir() else upstream
+
+
+def is_commit(revision: str) -> bool:
+    """Tell whether a revision can only ever mean the same files."""
+    return _COMMIT.fullmatch(revision) is not None
 
 
 def is_project(path: Path | str) -> bool:

@@ -29,9 +29,12 @@ ROLES = {
 """Where a role stands in release.yaml → the role and its relations; the first is the usual one."""
 _READ_IN_TRAINING = ("trained-on-data", "data-shipped")
 _UNCHANGED = "weights-shipped"
+_ADAPTER = "adapter-delta"
 _TOOL = "tool-only"
 _DATASET = "dataset"
 _COLLECTION = "collection"
+_SHARES = {"learning_rate", "validation_share", "test_share", "weight_decay", "warmup_share",
+           "clip_norm"}  # fmt: skip
 _DAY = len("2026-11-23")
 
 
@@ -143,22 +146,114 @@ class PrivacyPlan:
 
 
 @dataclass(frozen=True)
+class Method:
+    """Which numbers are trained: all of the model's, or those of an adapter beside them."""
+
+    kind: str = "full"
+    """full, or an adapter in peft's words: lora, dora, loha, ia3."""
+    rank: int = 8
+    """Of the adapter's matrices; ia3 has none."""
+    alpha: int = 16
+    """The adapter's product is scaled by alpha / rank."""
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+    """Names of the modules that get an adapter; empty for every linear one but the head."""
+    ship: str = "merged"
+    """merged: the adapter is added to the base's weights; adapter: it is published alone."""
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """When training ends before its last epoch; the weights are then those of the best epoch."""
+
+    patience: int = 1
+    """Epochs in a row without a gain after which it ends."""
+    min_gain: float = 0.0
+    """By how much the validation loss must fall to be a gain."""
+
+
+@dataclass(frozen=True)
+class DifferentialPrivacy:
+    """How little the weights may show of a single record; one of the first two is given."""
+
+    epsilon: float | None = None
+    """The bound that the whole training keeps to: the smaller, the more is hidden."""
+    noise_multiplier: float | None = None
+    """Standard deviation of the noise in each update, in clip norms."""
+    delta: float | None = None
+    """The chance that the bound does not hold; None for training records ** -1.1."""
+    clip_norm: float = 1.0
+    """The gradient of each record is scaled down to this norm."""
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
-    """How the model is fine-tuned and on what it is measured."""
+    """How the model is trained and on what it is measured; the defaults are release-kit's."""
 
     task: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    max_length: int
+    epochs: int = 2
+    batch_size: int = 16
+    """Rows for each update of the weights, on all devices together."""
+    learning_rate: float = 5e-5
+    max_length: int = 128
     """Tokens."""
-    validation_share: float
-    test_share: float
-    seed: int
+    validation_share: float = 0.1
+    test_share: float = 0.2
+    seed: int = 0
     fields: Mapping[str, str] = field(default_factory=dict)
     """Part of a record, in the task's words → the field that holds it."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Settings that are the task's own."""
+    slices: tuple[str, ...] = ()
+    """Fields of a record by whose values the figures are given apart."""
+    robustness: tuple[str, ...] = ()
+    """Small changes of the test texts under which the figures are given again."""
+    method: Method = Method()
+    freeze: tuple[str, ...] = ()
+    """Patterns of the names of tensors that stay as they are; * stands for anything."""
+    class_weights: Mapping[str, float] = field(default_factory=dict)
+    """Weight of each label in the loss; empty for all alike."""
+    balance_classes: bool = False
+    """Whether the rarer a label, the heavier it weighs."""
+    early_stopping: EarlyStopping | None = None
+    accumulate: int = 1
+    """Parts in which the rows of an update go through the model, one after another."""
+    precision: str = "auto"
+    """Of the arithmetic: float32, bfloat16, or auto: bfloat16 where the GPU has it."""
+    gradient_checkpointing: bool = False
+    """Less memory for more time: activations are computed again instead of kept."""
+    compile: bool = False
+    """Whether torch.compile makes kernels for the model."""
+    weight_decay: float = 0.0
+    warmup_share: float = 0.0
+    """Share of the updates over which the learning rate rises from 0."""
+    schedule: str = "linear"
+    """How the learning rate goes on: linear or cosine to 0, or constant."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0 for never. Not used with differential privacy."""
+    differential_privacy: DifferentialPrivacy | None = None
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """How a training is watched; nothing of it changes what is made."""
+
+    trackers: tuple[str, ...] = ()
+    country: str = ""
+    """Where the training runs, ISO 3166, which tells how much CO2e its energy causes."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A leaderboard of the Hub to which one figure of the evaluation is told."""
+
+    dataset: str
+    """The dataset on the Hub, owner/name, that is registered as a benchmark."""
+    task_id: str
+    """The task in that dataset's eval.yaml."""
+    figure: str
+    """A name of `release_kit.figures.FIGURES`."""
+    revision: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,6 +267,8 @@ class DocumentFacts:
     out_of_scope_use: tuple[str, ...]
     limitations: tuple[str, ...]
     example: str
+    benchmarks: tuple[Benchmark, ...] = ()
+    """The test records must be those of each of them."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +294,9 @@ class Release:
     """Empty when the file does not say."""
     training_lines: Mapping[str, int] = field(default_factory=dict, compare=False)
     """Each setting of training that the file states, nested keys dotted → its line."""
+    tracking: Tracking = Tracking()
+    load: Path | None = None
+    """Where the model lies that is released without training; None where the lineage says it."""
 
     @property
     def model_name(self) -> str:
@@ -256,15 +356,17 @@ def read_release(path: Path) -> Release:
         license_position=document.locate(("release", "license")),
         modalities=tuple(release.get("modalities", ())),
         training_lines=dict(_lines(document, ("training",), data.get("training"))),
+        tracking=_tracking(data.get("tracking", {})),
+        load=file.resolve().parent / data["load"]["path"] if "load" in data else None,
     )
 
 
 def _lines(document: Document, place: Pointer, value: Any) -> Iterator[tuple[str, int]]:
     """Yield each setting below `place`, without the section's own name, and its line."""
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict):
         for key, item in value.items():
             yield from _lines(document, (*place, key), item)
-    elif place[1:]:
+    elif value is not None:  # a section with nothing in it sets nothing
         yield ".".join(map(str, place[1:])), document.locate(place)[0]
 
 
@@ -290,6 +392,7 @@ def _lineage(document: Document, folder: Path) -> tuple[Upstream, ...]:
     wrong += _loose_ends(document, {upstream.id for upstream in found})
     wrong += _mislabelled(document, found)
     wrong += _wrong_collections(document)
+    wrong += _both_ways(document)
     if wrong:
         raise UnusableInput(f"{document.path} cannot be used", problems=sorted(wrong))
     return tuple(found)
@@ -380,11 +483,21 @@ def _loose_ends(document: Document, known: set[str]) -> Iterator[Problem]:
 
 def _mislabelled(document: Document, found: Sequence[Upstream]) -> Iterator[Problem]:
     """Yield relations that other lines of the file contradict: a milder one would shed duties."""
+    training = document.data.get("training") or {}
+    method = training.get("method", {})
+    ships_adapter = method.get("ship") == "adapter" and method.get("kind", "full") != "full"
     for upstream in found:
         starts_training = upstream.role == "base_model" and upstream.path is not None
-        if document.data.get("training") and starts_training and upstream.relation == _UNCHANGED:
+        if training and starts_training and upstream.relation == _UNCHANGED:
             message = f"training changes the weights of {upstream.id}, so it is not {_UNCHANGED}"
             hint = "write weights-derived, or remove training"
+            yield Problem(document.path, *upstream.position, message, hint)
+        elif training and starts_training and (upstream.relation == _ADAPTER) != ships_adapter:
+            made = "an adapter" if ships_adapter else "whole weights"
+            message = f"training makes {made}, so {upstream.id} is not {upstream.relation}"
+            hint = (
+                f"write {_ADAPTER if ships_adapter else 'weights-derived'}, or change method.ship"
+            )
             yield Problem(document.path, *upstream.position, message, hint)
         if upstream.relation == _TOOL:
             continue
@@ -394,6 +507,15 @@ def _mislabelled(document: Document, found: Sequence[Upstream]) -> Iterator[Prob
                 message = f"{upstream.id} comes from {name}, so {name} is not {_TOOL}"
                 hint = f"remove its relation; {_TOOL} is for what left nothing in the release"
                 yield Problem(document.path, *named[0].position, message, hint)
+
+
+def _both_ways(document: Document) -> Iterator[Problem]:
+    if "load" in document.data and "training" in document.data:
+        message = (
+            "a model is either trained here or loaded, and there is a training section as well"
+        )
+        hint = "remove load or training"
+        yield Problem(document.path, *document.locate(("load",)), message, hint)
 
 
 def _clash(one: Upstream, other: Upstream) -> bool:
@@ -423,18 +545,24 @@ def _privacy(document: Document, folder: Path) -> PrivacyPlan | None:
 def _training(data: dict[str, Any] | None) -> TrainingPlan | None:
     if data is None:
         return None
-    return TrainingPlan(
-        task=data["task"],
-        epochs=data.get("epochs", 2),
-        batch_size=data.get("batch_size", 16),
-        learning_rate=float(data.get("learning_rate", 5e-5)),
-        max_length=data.get("max_length", 128),
-        validation_share=float(data.get("validation_share", 0.1)),
-        test_share=float(data.get("test_share", 0.2)),
-        seed=data.get("seed", 0),
-        fields=dict(data.get("fields", {})),
-        options=dict(data.get("options", {})),
-    )
+    said: dict[str, Any] = dict(data)
+    for name in said.keys() & _SHARES:
+        # YAML has 1 for 1.0, which would be another plan.
+        said[name] = float(said[name])
+    for name in said.keys() & {"freeze", "slices", "robustness"}:
+        said[name] = tuple(said[name])
+    if method := said.pop("method", None):
+        said["method"] = Method(**{**method, "targets": tuple(method.get("targets", ()))})
+    if (stopping := said.pop("early_stopping", None)) is not None:
+        said["early_stopping"] = EarlyStopping(**(stopping or {}))
+    if private := said.pop("differential_privacy", None):
+        numbers = {name: float(number) for name, number in private.items()}
+        said["differential_privacy"] = DifferentialPrivacy(**numbers)
+    return TrainingPlan(**said)
+
+
+def _tracking(data: Mapping[str, Any]) -> Tracking:
+    return Tracking(tuple(data.get("trackers", ())), data.get("country", ""))
 
 
 def _documents(data: dict[str, Any]) -> DocumentFacts:
@@ -446,4 +574,5 @@ def _documents(data: dict[str, Any]) -> DocumentFacts:
         out_of_scope_use=tuple(data["out_of_scope_use"]),
         limitations=tuple(data["limitations"]),
         example=data.get("example", ""),
+        benchmarks=tuple(Benchmark(**item) for item in data.get("benchmarks", ())),
     )

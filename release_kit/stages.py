@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from release_kit import processes
+from release_kit.datasets.media import Held, held_by, input_name
 from release_kit.errors import UnusableInput
 from release_kit.files import SCHEMAS, TEMPLATES
 from release_kit.licensing.policy import load_policy
@@ -26,7 +28,7 @@ from release_kit.receipts import (
 )
 from release_kit.release import RELEASE_FILE, PrivacyPlan, TrainingPlan, Upstream
 
-STAGES = ("redact", "train", "evaluate", "build")
+STAGES = ("redact", "train", "evaluate", "load", "build")
 """The stages that leave receipts, in their order."""
 
 Receipts = Mapping[str, Receipt]
@@ -45,7 +47,14 @@ class StageResult:
 
 
 def applies(place: Project, stage: str) -> bool:
-    """Tell whether a project has this stage: without data at hand there is nothing to redact."""
+    """Tell whether a project has this stage.
+
+    A model is trained here or loaded; without data at hand there is nothing to redact.
+    """
+    if stage == "build":
+        return True
+    if stage == "load" or place.release.training is None:
+        return (stage == "load") == (place.release.training is None)
     return stage != "redact" or any(u.is_training_data and u.path for u in place.release.lineage)
 
 
@@ -79,6 +88,11 @@ def run_stage(
     `work` writes `output`, whole, and returns what it measured, as JSON values. The receipt is
     written last, so a stage that was killed starts anew.
     """
+    if processes.count() > 1 and stage != "train":
+        raise UnusableInput(
+            f"the stage {stage} runs in one process only",
+            hint="Run `release-kit train` with torchrun, and everything else without it.",
+        )
     planned = _PLANS[stage](place, receipts)
     path = place.receipt(stage)
     kept = read_receipt(path)
@@ -86,6 +100,9 @@ def run_stage(
         watcher.say(f"{stage}: nothing has changed since the last run, skipped")
         return StageResult(stage, output, kept, skipped=True)
     watcher.say(f"{stage}: at work")
+    if not processes.is_main():
+        # It only helps: what was made is kept by the main process.
+        return StageResult(stage, output, replace(planned, results=work()), skipped=False)
     # A receipt of the old output must not outlive it.
     path.unlink(missing_ok=True)
     results = work()
@@ -97,8 +114,9 @@ def run_stage(
 
 
 def kept_receipts(place: Project, *stages: str) -> dict[str, Receipt]:
-    """Return the receipts of `stages`, or of all, that lie there, whatever they cover."""
-    kept = {stage: read_receipt(place.receipt(stage)) for stage in stages or STAGES}
+    """Return the receipts of `stages`, or of all that apply, that lie there, whatever they cover."""
+    wanted = stages or [stage for stage in STAGES if applies(place, stage)]
+    kept = {stage: read_receipt(place.receipt(stage)) for stage in wanted}
     return {stage: receipt for stage, receipt in kept.items() if receipt is not None}
 
 
@@ -159,6 +177,25 @@ def datasets(place: Project) -> tuple[Upstream, ...]:
     return found
 
 
+def media(place: Project) -> dict[str, Held]:
+    """Return what the records of each redacted dataset hold and name of pictures and sounds.
+
+    Empty where the task reads none. The files lie where they lay before the redaction: beside the
+    dataset itself.
+
+    Raises:
+        UnusableInput: a redacted copy cannot be read, or the training plan cannot be used.
+    """
+    from release_kit.training.tasks import media_fields
+
+    fields = media_fields(training_plan(place))
+    return {
+        dataset.id: held_by(place.redacted(dataset), fields, path_of(dataset).parent)
+        for dataset in datasets(place)
+        if fields
+    }
+
+
 def base_model(place: Project) -> Upstream:
     """Return the model that training starts from.
 
@@ -174,6 +211,57 @@ def base_model(place: Project) -> Upstream:
     return bases[0]
 
 
+def shipped(place: Project) -> Upstream:
+    """Return the model of the lineage that is released as it is.
+
+    Raises:
+        UnusableInput: there is training, or there are none or several.
+    """
+    if place.release.training is not None:
+        raise UnusableInput(
+            f"{place.release.file} has a training section, so the model is made here, not loaded",
+            hint="Run `release-kit train`, or take the section out.",
+        )
+    models = [u for u in place.release.lineage if u.role in ("base_model", "adapter")]
+    found = [upstream for upstream in models if upstream.relation == "weights-shipped"]
+    if len(found) != 1:
+        raise UnusableInput(
+            f"{place.release.file} trains nothing, and {len(found)} models of its lineage are"
+            " weights-shipped, so nothing says what is released",
+            hint="Write load: {path: FOLDER} for a model that was made elsewhere, or relation:"
+            " weights-shipped at the one that is passed on as it is; or add `training:`.",
+        )
+    return found[0]
+
+
+def source(place: Project) -> Path:
+    """Return where the model lies that is released without training.
+
+    Raises:
+        UnusableInput: nothing says it, or there is nothing.
+    """
+    if place.release.load is None or place.release.training is not None:
+        return path_of(shipped(place))
+    if not place.release.load.exists():
+        raise UnusableInput(
+            f"there is nothing at {place.release.load}",
+            hint="Correct load.path in release.yaml; it is relative to that file.",
+        )
+    return place.release.load
+
+
+def from_hub(place: Project) -> Upstream | None:
+    """Return the model that is released as the Hub has it; None where it lies on this machine.
+
+    Raises:
+        UnusableInput: as `shipped` says.
+    """
+    if place.release.load is not None and place.release.training is None:
+        return None
+    model = shipped(place)
+    return model if model.path in (None, place.fetched(model)) else None
+
+
 def path_of(upstream: Upstream) -> Path:
     """Return where an upstream lies.
 
@@ -186,6 +274,15 @@ def path_of(upstream: Upstream) -> Path:
             hint="Correct its path in release.yaml; it is relative to that file.",
         )
     return upstream.path
+
+
+def is_current(place: Project, stage: str, receipts: Receipts) -> bool:
+    """Tell whether a stage was finished and nothing that it read or made has changed since."""
+    try:
+        _proved(place, stage, receipts)
+    except UnusableInput:
+        return False
+    return True
 
 
 def _proved(place: Project, stage: str, receipts: Receipts) -> Receipt:
@@ -233,9 +330,10 @@ def _plan_train(place: Project, receipts: Receipts) -> Receipt:
     weights = digest_of(path_of(base), without=notice_files(base))
     return _plan(
         "train",
-        {"base": weights, **_redacted_digests(place, receipts)},
-        {"training": asdict(plan)},
-        ("torch", "transformers", "accelerate", "safetensors"),
+        {"base": weights, **_redacted_digests(place, receipts), **_media_digests(place)},
+        # What is only measured afterwards asks for no other training.
+        {"training": asdict(replace(plan, slices=(), robustness=()))},
+        ("torch", "transformers", "accelerate", "safetensors", "peft", "opacus"),
     )
 
 
@@ -243,9 +341,25 @@ def _plan_evaluate(place: Project, receipts: Receipts) -> Receipt:
     plan = training_plan(place)
     return _plan(
         "evaluate",
-        {**receipts["train"].outputs, **_redacted_digests(place, receipts)},
+        {
+            **receipts["train"].outputs,
+            **_redacted_digests(place, receipts),
+            **_media_digests(place),
+        },
         {"training": asdict(plan)},
         ("torch", "transformers", "scikit-learn", "numpy"),
+    )
+
+
+def _plan_load(place: Project, receipts: Receipts) -> Receipt:
+    model, path = from_hub(place), source(place)
+    notices = tuple(n for u in place.release.lineage if u.path == path for n in notice_files(u))
+    return _plan(
+        "load",
+        # A license that is put beside the weights later does not ask for another look.
+        {"model": digest_of(path, without=notices)},
+        {"repo": model.id, "revision": model.revision} if model else {},
+        ("torch", "transformers", "safetensors"),
     )
 
 
@@ -277,9 +391,14 @@ def _redacted_digests(place: Project, receipts: Receipts) -> dict[str, str]:
     return {name: str(receipts["redact"].results[name]["sha256"]) for name in wanted}
 
 
+def _media_digests(place: Project) -> dict[str, str]:
+    return {input_name(dataset): held.digest for dataset, held in media(place).items()}
+
+
 _PLANS: dict[str, Callable[[Project, Receipts], Receipt]] = {
     "redact": _plan_redact,
     "train": _plan_train,
     "evaluate": _plan_evaluate,
+    "load": _plan_load,
     "build": _plan_build,
 }

@@ -20,6 +20,7 @@ from typing import Any
 
 import release_kit
 from release_kit.bundle import MANIFEST, write_manifest
+from release_kit.history import Published, remember
 from release_kit.licensing.licenses import license_text, load_licenses
 from release_kit.licensing.policy import load_policy
 from release_kit.licensing.policy_files import BASELINE
@@ -195,6 +196,95 @@ def _header_like_a_pickle(raw: bytes) -> bytes:
     header = raw[8 : 8 + length].ljust(padded)
     assert padded.to_bytes(8, "little").startswith(pickle.dumps(0, protocol=3)[:2])
     return padded.to_bytes(8, "little") + header + raw[8 + length :]
+
+
+def tensors_of(file: Path) -> dict[str, Any]:
+    """Return the tensors of a safetensors file as numpy arrays that may be written to."""
+    from safetensors.numpy import load_file
+
+    return {name: array.copy() for name, array in load_file(file).items()}
+
+
+def save_tensors(file: Path, tensors: dict[str, Any]) -> None:
+    """Write a safetensors file as transformers does."""
+    from safetensors.numpy import save_file
+
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def save_shards(folder: Path, tensors: dict[str, Any]) -> None:
+    """Write model.safetensors of `folder` in two shards with their index instead."""
+    (folder / "model.safetensors").unlink()
+    listed = {}
+    for number in (1, 2):
+        shard = f"model-0000{number}-of-00002.safetensors"
+        part = {name: tensors[name] for name in sorted(tensors)[number - 1 :: 2]}
+        save_tensors(folder / shard, part)
+        listed |= dict.fromkeys(part, shard)
+    index = {"metadata": {"total_size": 1}, "weight_map": listed}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _tensors(*changes: Callable[[dict[str, Any]], object]) -> Change:
+    """Change the bundle's tensors."""
+
+    def change(project: Path) -> None:
+        file = bundle(project) / "model.safetensors"
+        tensors = tensors_of(file)
+        for one in changes:
+            one(tensors)
+        save_tensors(file, tensors)
+        seal(project)
+
+    return change
+
+
+def _filled(word: str, number: float, *, first: bool = False) -> Callable[[dict[str, Any]], object]:
+    """Put one number everywhere, or in the first place, into the tensors that `word` names."""
+
+    def change(tensors: dict[str, Any]) -> None:
+        for name in [name for name in tensors if word in name]:
+            tensors[name].reshape(-1)[: 1 if first else None] = number
+
+    return change
+
+
+def _sharded(project: Path) -> None:
+    save_shards(bundle(project), tensors_of(bundle(project) / "model.safetensors"))
+    seal(project)
+
+
+def _shard_lost(project: Path) -> None:
+    _sharded(project)
+    (bundle(project) / "model-00002-of-00002.safetensors").unlink()
+    seal(project)
+
+
+def _query_as_key(tensors: dict[str, Any]) -> None:
+    (query,) = (name for name in tensors if "layer.0" in name and "query.weight" in name)
+    tensors[query.replace("query", "key")] = tensors[query]
+
+
+def _base_tensors(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Change:
+    def apply(project: Path) -> None:
+        file = project / "base/model.safetensors"
+        save_tensors(file, change(tensors_of(file)))
+
+    return apply
+
+
+def _drawn_anew(tensors: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    draw = np.random.default_rng(8)
+    return {
+        name: draw.normal(0, 0.1, array.shape).astype("f4") if array.ndim > 1 else array
+        for name, array in tensors.items()
+    }
+
+
+def _sharded_base(project: Path) -> None:
+    save_shards(project / "base", tensors_of(project / "base/model.safetensors"))
 
 
 # license and lineage
@@ -539,6 +629,11 @@ def _still_found(counts: dict[str, int]) -> Change:
     return change
 
 
+def _pictures(*, files: int) -> Change:
+    held = {"kinds": ["image"], "files": files, "embedded": 0, "unusable": 0, "digest": "0" * 64}
+    return _result("train", ("media",), {"acme/topic-notes": held})
+
+
 def _result(stage: str, path: tuple[str, ...], value: object) -> Change:
     """Let the receipt of a stage say something else."""
 
@@ -552,6 +647,35 @@ def _result(stage: str, path: tuple[str, ...], value: object) -> Change:
         file.write_text(json.dumps(receipt), encoding="utf-8")
 
     return change
+
+
+def _figure(name: str, **said: object) -> Change:
+    """Let the evaluation say something else of one figure."""
+
+    def change(project: Path) -> None:
+        file = project / "out/receipts/evaluate.json"
+        receipt: dict[str, Any] = json.loads(file.read_bytes())
+        receipt["results"]["figures"][name] |= said
+        file.write_text(json.dumps(receipt), encoding="utf-8")
+
+    return change
+
+
+def published_before(project: Path, *, macro_f1: float = 0.0, **more: Any) -> None:
+    """Let an earlier release of the project stand in its history."""
+    place = open_project(project)
+    receipt = read_receipt(place.receipt("evaluate"))
+    assert receipt
+    said = {
+        "repo_id": place.release.repo_id,
+        "version": "0.9.0",
+        "manifest_digest": "0" * 64,
+        "task": "text-classification",
+        "test_split": receipt.results["test_split"],
+        "figures": {"macro_f1": macro_f1},
+        "classes": {},
+    }
+    remember(place.history, Published(**{**said, **more}))
 
 
 def _nothing_personal(found: dict[str, int]) -> Change:
@@ -598,6 +722,23 @@ CASES: dict[str, Case] = {
     "safetensors-unreadable": Case(
         _rewritten("model.safetensors", lambda raw: raw[:-1]),
         _rewritten("model.safetensors", _header_like_a_pickle),
+    ),
+    "weights-index": Case(_shard_lost, _sharded),
+    "weights-not-finite": Case(
+        _tensors(_filled("layer.0.attention.self.query.bias", float("nan"), first=True)),
+        _tensors(_filled("layer.0.attention.self.query.bias", 3e38, first=True)),
+    ),
+    "weights-suspicious": Case(
+        _tensors(_filled("layer.0.attention.self.query.weight", 0.0)),
+        _tensors(_filled("layer.0.attention.self.query.bias", 0.0), _query_as_key),
+    ),
+    "base-contradicted": Case(
+        _base_tensors(_drawn_anew),
+        _base_tensors(lambda found: {f"bert.{name}": t.astype("f2") for name, t in found.items()}),
+    ),
+    "base-unexamined": Case(
+        lambda project: (project / "base/model.safetensors").rename(project / "base/model.h5"),
+        _sharded_base,
     ),
     "pickle": Case(
         _file("state.txt", pickle.dumps(_OLD_STATE, protocol=0)),
@@ -672,6 +813,7 @@ CASES: dict[str, Case] = {
     ),
     "training-data-unredacted": Case(_one_more_record, _dataset_elsewhere),
     "redaction-incomplete": Case(_still_found({"PERSON": 2}), _still_found({"PERSON": 0})),
+    "media-unsearched": Case(_pictures(files=3), _pictures(files=0)),
     "data-undeclared": Case(
         lambda project: _release(project, ("        lawful_basis: [legitimate-interests]\n", "")),
         lambda project: _release(
@@ -682,6 +824,17 @@ CASES: dict[str, Case] = {
     "data-leakage": Case(
         _result("evaluate", ("overlap",), {"of": 40, "exact": 1, "near": 0}),
         _result("evaluate", ("overlap",), {"of": 40, "exact": 0, "near": 4}),
+    ),
+    "quality-missed": Case(
+        _figure("macro_f1", value=0.1, baseline=0.1),
+        lambda project: published_before(project, macro_f1=0.01),
+    ),
+    "quality-unmeasured": Case(
+        _figure("macro_f1", baseline=None), _figure("calibration_error", value=None)
+    ),
+    "quality-not-comparable": Case(
+        lambda project: published_before(project, test_split="0" * 64),
+        lambda project: published_before(project, test_split="0" * 64, repo_id="acme/others"),
     ),
     "personal-data": Case(
         _file("contact.txt", "".join(f"It was {value} then.\n" for value in PLANTED.values())),

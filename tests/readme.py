@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -10,13 +11,14 @@ import click
 from release_kit.auditing.engine import all_rules
 from release_kit.cli import cli
 from release_kit.licensing.licenses import load_licenses
+from release_kit.training.tasks import TASKS
 
 README = Path(__file__).parent.parent / "README.md"
 
 
 def generated() -> dict[str, str]:
     """Return block name → what must stand between its markers."""
-    return {"help": _help(), "rules": _rules(), "licenses": _licenses()}
+    return {"help": _help(), "rules": _rules(), "tasks": _tasks(), "licenses": _licenses()}
 
 
 def with_generated(text: str) -> str:
@@ -36,6 +38,19 @@ def _help() -> str:
 def _rules() -> str:
     rows = [f"| `{rule.id}` | {rule.severity.value} | {rule.title} |" for rule in all_rules()]
     return "\n".join(["| Rule | Severity | What it finds |", "| --- | --- | --- |", *rows, ""])
+
+
+def _tasks() -> str:
+    rows = [
+        f"| `{name}` | {task.learns} | {_words(task.fields)} | {_words(task.options)} |"
+        for name, task in TASKS.items()
+    ]
+    head = ["| `task` | What is learned | `fields` | `options` |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _words(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
 
 
 def _licenses() -> str:

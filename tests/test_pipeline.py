@@ -64,6 +64,7 @@ def test_a_run_makes_every_stage_and_its_receipt(audited_project: Path) -> None:
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
+        "training_curves.svg",
     ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from release_kit.bundle import MANIFEST, Bundle, read_bundle
 from release_kit.files import sha256_file
+from release_kit.history import Published
 from release_kit.licensing.judgement import Judgement, judge
 from release_kit.licensing.policy import Policy, load_policy
 from release_kit.receipts import Receipt
@@ -30,6 +31,8 @@ class Candidate:
     """False for a folder that was audited without its project: no stage can vouch for it."""
     day: date = date.min
     """The day as of which waivers and grants are in force."""
+    last: Published | None = None
+    """The release before this one; None where none was published from here."""
 
     @cached_property
     def judgement(self) -> Judgement | None:
@@ -58,11 +61,12 @@ def read_candidate(
     receipts: Mapping[str, Receipt] | None = None,
     *,
     day: date | None = None,
+    last: Published | None = None,
 ) -> Candidate:
     """Read and hash the bundle, and load the policy that judges it.
 
     `receipts` are those of the project that the bundle belongs to; None when it belongs to none.
-    `day` is the day as of which it is judged; left out, today.
+    `day` is the day as of which it is judged; left out, today. `last` is the release before it.
 
     Raises:
         UnusableInput: the bundle is no folder, or the policy cannot be used.
@@ -75,4 +79,5 @@ def read_candidate(
         receipts or {},
         receipts is not None,
         day or date.today(),
+        last,
     )

@@ -67,6 +67,11 @@ def apply_waivers(
     clauses |= {rule.id for rule in policy.rules}
     clauses |= {demand.id for demand in policy.data_demands}
     clauses |= {limit.id for limit in policy.leakage_limits}
+    clauses |= {line.id for line in policy.unsearched_media}
+    clauses |= {gate.id for gate in policy.quality_gates}
+    clauses |= {limit.id for limit in policy.weight_limits}
+    clauses |= {limit.id for limit in policy.unexamined_weights}
+    clauses |= {limit.id for limit in policy.suspicious_matrices}
     for waiver in _for(release, policy):
         unknown = ""
         if waiver in used:
@@ -82,6 +87,15 @@ def apply_waivers(
             unknown = f"the bundle has no file '{waiver.path}'"
         kept.append(_about(waiver, day, unknown, _nearly_covered(waiver, found)))
     return kept, waived
+
+
+def waived_paths(rule: Rule, policy: Policy, release: Release, day: date) -> frozenset[str]:
+    """Return the files for which somebody answers on `day`, as for a rule without clauses."""
+    return frozenset(
+        waiver.path
+        for waiver in _for(release, policy)
+        if waiver.rule == rule.id and not waiver.clause and waiver.path and waiver.holds(day)
+    )
 
 
 def stands(waived: WaivedFinding, policy: Policy, release: Release, day: date) -> bool:

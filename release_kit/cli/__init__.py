@@ -15,7 +15,7 @@ from release_kit.cli.license import license
 from release_kit.cli.policy import policy
 from release_kit.cli.privacy import redact, scan
 from release_kit.cli.publish import publish, verify
-from release_kit.cli.stages import build, evaluate, init, run, train
+from release_kit.cli.stages import build, evaluate, init, load, run, train
 from release_kit.errors import Refused, ReleaseKitError, UnusableInput
 from release_kit.privacy.detection.light_imports import keep_frameworks_out
 
@@ -35,6 +35,7 @@ for _command in (
     redact,
     train,
     evaluate,
+    load,
     build,
     run,
     audit,

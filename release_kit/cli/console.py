@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from release_kit import processes
 from release_kit.progress import BYTES, in_bytes
 
 if TYPE_CHECKING:
@@ -66,13 +67,16 @@ def watching() -> Iterator[TerminalWatcher]:
         AmountColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        # Of several processes, one speaks.
+        console=Console(stderr=True, quiet=not processes.is_main()),
     ) as progress:
         yield TerminalWatcher(progress)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout; the first column is text, the others numbers."""
+    if not processes.is_main():
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -87,4 +91,5 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def say(line: str = "") -> None:
     """Print a line on stdout."""
-    click.echo(line)
+    if processes.is_main():
+        click.echo(line)

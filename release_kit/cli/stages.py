@@ -72,7 +72,7 @@ def run(context: click.Context, project: Path) -> None:
 
 def show(result: StageResult) -> None:
     """Print what a stage made."""
-    from release_kit.documents.measures import measures
+    from release_kit.documents.measures import measures, robustness, slices
 
     results = result.receipt.results
     skipped = " (nothing has changed, skipped)" if result.skipped else ""
@@ -100,6 +100,19 @@ def show(result: StageResult) -> None:
             level = f"({100 * results['level']:g} %)"
             columns = ("held-out data", f"model {level}", "baseline", f"difference {level}")
             table(f"Evaluation{skipped}", columns, figures)
+            parts = [
+                (f"{field}: {value} ({examples}), {m.name}", m.model, m.baseline, m.difference)
+                for field, value, examples, m in slices(results)
+            ]
+            if parts:
+                table("By part of the held-out data", ("part (records)", *columns[1:]), parts)
+            steady = [
+                (f"{what} ({changed} texts), {m.name}", m.model, m.baseline, m.difference)
+                for what, changed, m in robustness(results)
+            ]
+            if steady:
+                columns = ("change", f"after {level}", "before", f"difference {level}")
+                table("After small changes of the texts", columns, steady)
         case _:
             say(f"Bundle{skipped}: {result.output}")
             say(f"manifest sha256:{results['manifest_digest']}")

@@ -31,6 +31,8 @@ class Record:
     """The file it was read from."""
     index: int
     """Its 1-based number in the file; lines and records differ where a CSV cell has line ends."""
+    folder: Path | None = field(default=None, repr=False, compare=False)
+    """Where files lie that it names, such as pictures; None where they lie beside `source`."""
 
 
 def read_records(path: Path) -> Iterator[Record]:

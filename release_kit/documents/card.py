@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.scalarstring import DoubleQuotedScalarString
-
 from release_kit.cards import license_metadata
-from release_kit.documents.measures import measures
+from release_kit.documents.curves import curves_alt
+from release_kit.documents.measures import measures, robustness, slices
+from release_kit.documents.provenance import how_it_was_made, settings
 from release_kit.documents.rendering import one_line, render
+from release_kit.documents.yaml_text import yaml_text
 from release_kit.licensing.judgement import Judgement
 from release_kit.licensing.licenses import Condition, Limitation
 from release_kit.receipts import Receipt
 from release_kit.release import Release
 
-_LIBRARY = "transformers"
-
-# What every YAML reader takes for text without quotes, but for the words of YAML 1.1 below: to
-# some readers the language code `no` is false.
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9]*([ ./_-][A-Za-z0-9]+)*")
-_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+CURVES = "training_curves.svg"
+"""The picture of the losses, beside the card."""
+_LIBRARIES = {False: "transformers", True: "peft"}
 
 
 def model_card(judgement: Judgement, receipts: Mapping[str, Receipt]) -> str:
@@ -44,8 +39,16 @@ def model_card(judgement: Judgement, receipts: Mapping[str, Receipt]) -> str:
             "training": receipts["train"].results,
             "evaluation": receipts["evaluate"].results,
             "measures": measures(receipts["evaluate"].results),
+            "slices": slices(receipts["evaluate"].results),
+            "robustness": robustness(receipts["evaluate"].results),
             "receipts": {name: receipt.digest for name, receipt in receipts.items()},
             "tools": receipts["train"].tools,
+            "made": how_it_was_made(receipts["train"].results),
+            "settings": settings(
+                receipts["train"].parameters["training"], receipts["train"].results["origins"]
+            ),
+            "curves": CURVES,
+            "curves_say": curves_alt(receipts["train"].results.get("losses", ())),
         },
     )
     front_matter = _front_matter(judgement, receipts["train"].results, receipts["evaluate"].results)
@@ -91,7 +94,7 @@ def _front_matter(
     release, task = judgement.release, training["pipeline_tag"]
     metadata: dict[str, Any] = dict(license_metadata(release.license))
     metadata["language"] = list(release.documents.languages)
-    metadata["library_name"] = _LIBRARY
+    metadata["library_name"] = _LIBRARIES[training["adapter"]]
     if task:
         metadata["pipeline_tag"] = task
     bases = [upstream.id for upstream in release.upstreams("base_model")]
@@ -108,13 +111,7 @@ def _front_matter(
             _model_index(release.documents.title, task, evaluation, datasets)
         ]
     metadata |= _gate(judgement)
-    stream = io.StringIO()
-    writer = YAML()
-    writer.default_flow_style = False
-    writer.allow_unicode = True
-    writer.width = 1 << 30
-    writer.dump(_quoted(metadata), stream)
-    return stream.getvalue()
+    return yaml_text(metadata)
 
 
 def _base_model_relation(release: Release) -> str:
@@ -131,16 +128,6 @@ def _base_model_relation(release: Release) -> str:
     if relations != {"weights-derived"}:
         return ""
     return "merge" if sum(base.id not in earlier for base in bases) > 1 else "finetune"
-
-
-def _quoted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _quoted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_quoted(item) for item in value]
-    if isinstance(value, str) and (not _PLAIN.fullmatch(value) or value.lower() in _WORDS):
-        return DoubleQuotedScalarString(value)
-    return value
 
 
 def _model_index(

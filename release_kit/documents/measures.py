@@ -36,6 +36,42 @@ def measures(evaluation: Mapping[str, Any]) -> tuple[Measure, ...]:
         ) from None
 
 
+def slices(evaluation: Mapping[str, Any]) -> tuple[tuple[str, str, int, Measure], ...]:
+    """Return (field, value, examples, row) for each figure of each slice of `evaluation`.
+
+    Raises:
+        UnusableInput: as `measures` does.
+    """
+    return tuple(
+        (part["field"], _value(part["value"]), part["examples"], measure)
+        for part in evaluation.get("slices", ())
+        for measure in measures(part)
+    )
+
+
+def _value(value: str | None) -> str:
+    if value is None:
+        return "other values"
+    # Nothing that moves a cursor or turns the direction of writing.
+    return (value if value.isprintable() else repr(value)) or "not stated"
+
+
+def robustness(evaluation: Mapping[str, Any]) -> tuple[tuple[str, int, Measure], ...]:
+    """Return (change, texts that it changes, row) for each figure after each small change.
+
+    The row's baseline is the figure on unchanged texts. A change that changes no text has one
+    row, with empty cells.
+
+    Raises:
+        UnusableInput: as `measures` does.
+    """
+    return tuple(
+        (kind["what"], kind["changed"], measure)
+        for kind in evaluation.get("robustness", ())
+        for measure in measures(kind) or (Measure("", "", "", ""),)
+    )
+
+
 def _measure(figure: Mapping[str, Any]) -> Measure:
     value, baseline = figure["value"], figure["baseline"]
     return Measure(

@@ -1,4 +1,4 @@
-"""A policy as frozen values: rules, knobs, grants, waivers, proofs, and what it asks of data."""
+"""A policy as frozen values: rules, knobs, grants, waivers, proofs, demands on data and models."""
 
 from __future__ import annotations
 
@@ -185,6 +185,104 @@ class LeakageLimit:
 
 
 @dataclass(frozen=True)
+class UnsearchedMedia:
+    """What it means that a model was trained on what no redaction searches."""
+
+    id: str
+    kinds: tuple[str, ...]
+    """image, audio or both."""
+    severity: str
+    because: str
+
+
+@dataclass(frozen=True)
+class WeightLimit:
+    """What may be measured between a release's weights and those of a model in its lineage."""
+
+    id: str
+    relations: tuple[str, ...]
+    """The relations of the models that it is for."""
+    measure: str
+    """median-cosine, shared-share, changed-parameters, missing-parameters, rank-share,
+    adapter-misfits or times-nearer."""
+    above: float | None
+    """Above it is a finding; None where the limit is from below."""
+    below: float | None
+    severity: str
+    because: str
+    source: str
+    """Where the number comes from."""
+
+    def passed(self, value: float) -> bool:
+        """Tell whether `value` is beyond the limit."""
+        if self.above is not None:
+            return value > self.above
+        return self.below is not None and value < self.below
+
+
+@dataclass(frozen=True)
+class UnexaminedWeights:
+    """What it means when weights could not be held against those of a model in the lineage."""
+
+    id: str
+    relations: tuple[str, ...]
+    reasons: tuple[str, ...]
+    """no-path, absent, no-weights, unreadable or nothing-shared."""
+    severity: str
+    because: str
+
+
+@dataclass(frozen=True)
+class SuspiciousMatrix:
+    """A matrix that no training leaves behind."""
+
+    id: str
+    kind: str
+    """constant or repeated."""
+    least: int
+    """How many numbers it holds at least."""
+    severity: str
+    because: str
+
+
+@dataclass(frozen=True)
+class QualityGate:
+    """How good one figure of a release must be."""
+
+    id: str
+    tasks: tuple[str, ...]
+    """The tasks whose releases it is for."""
+    figure: str
+    """A name of `release_kit.figures.FIGURES`, or of `CLASS_FIGURES` there."""
+    of: str
+    """value; gain, less the baseline's; or change, less that of the last release."""
+    where: str
+    """test, each-slice or each-change."""
+    by: str
+    """value, or interval: the worse end of its interval."""
+    at_least: float | None
+    """Below it is a finding; None where the gate is from above."""
+    at_most: float | None
+    severity: str
+    because: str
+    source: str
+    """Where the number comes from."""
+
+    @property
+    def limit(self) -> str:
+        """What it asks for, in words."""
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return f"at most {self.at_most:g}"
+
+    def met(self, value: float) -> bool:
+        """Tell whether `value` is good enough; NaN never is."""
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.at_most is not None and value <= self.at_most
+
+
+@dataclass(frozen=True)
 class Policy:
     """Everything a policy file, and those it extends, say."""
 
@@ -221,6 +319,11 @@ class Policy:
     personal_data_scopes: tuple[Scope, ...]
     data_demands: tuple[Demand, ...]
     leakage_limits: tuple[LeakageLimit, ...]
+    unsearched_media: tuple[UnsearchedMedia, ...]
+    quality_gates: tuple[QualityGate, ...]
+    weight_limits: tuple[WeightLimit, ...]
+    unexamined_weights: tuple[UnexaminedWeights, ...]
+    suspicious_matrices: tuple[SuspiciousMatrix, ...]
     licenses: Licenses = field(compare=False, repr=False)
     """The license knowledge base by which it judges."""
 
@@ -295,8 +398,29 @@ def _policy(files: Sequence[PolicyFile]) -> Policy:
             )
             for scope in personal_data["scopes"]
         ),
-        data_demands=tuple(_demand(item) for item in _data(documents, "demands")),
-        leakage_limits=tuple(LeakageLimit(**item) for item in _data(documents, "leakage")),
+        data_demands=tuple(_demand(item) for item in _added(documents, "data", "demands")),
+        leakage_limits=tuple(LeakageLimit(**item) for item in _added(documents, "data", "leakage")),
+        unsearched_media=tuple(
+            UnsearchedMedia(**{**item, "kinds": tuple(item["kinds"])})
+            for item in _added(documents, "data", "unsearched")
+        ),
+        quality_gates=tuple(_gate(item) for item in _added(documents, "quality", "gates")),
+        weight_limits=tuple(
+            _weight_limit(item) for item in _added(documents, "weights", "lineage")
+        ),
+        unexamined_weights=tuple(
+            UnexaminedWeights(
+                **{
+                    **item,
+                    "relations": tuple(item["relations"]),
+                    "reasons": tuple(item["reasons"]),
+                }
+            )
+            for item in _added(documents, "weights", "unexamined")
+        ),
+        suspicious_matrices=tuple(
+            SuspiciousMatrix(**item) for item in _added(documents, "weights", "suspicious")
+        ),
         licenses=load_licenses(extra) if extra else load_licenses(),
     )
 
@@ -310,9 +434,39 @@ def _has_score(document: Document) -> bool:
     return "min_score" in document.data.get("personal_data", {})
 
 
-def _data(documents: Sequence[Document], key: str) -> Iterator[Mapping[str, Any]]:
+def _added(documents: Sequence[Document], section: str, key: str) -> Iterator[Mapping[str, Any]]:
+    """Yield what the extended policy says in a list, then what those that extend it add."""
     for document in reversed(documents):
-        yield from document.data.get("data", {}).get(key, ())
+        yield from document.data.get(section, {}).get(key, ())
+
+
+def _gate(item: Mapping[str, Any]) -> QualityGate:
+    return QualityGate(
+        id=item["id"],
+        tasks=tuple(item["tasks"]),
+        figure=item["figure"],
+        of=item["of"],
+        where=item.get("where", "test"),
+        by=item.get("by", "value"),
+        at_least=item.get("at_least"),
+        at_most=item.get("at_most"),
+        severity=item["severity"],
+        because=item["because"],
+        source=item["source"],
+    )
+
+
+def _weight_limit(item: Mapping[str, Any]) -> WeightLimit:
+    return WeightLimit(
+        id=item["id"],
+        relations=tuple(item["relations"]),
+        measure=item["measure"],
+        above=item.get("above"),
+        below=item.get("below"),
+        severity=item["severity"],
+        because=item["because"],
+        source=item["source"],
+    )
 
 
 def _demand(item: Mapping[str, Any]) -> Demand:

@@ -1,9 +1,8 @@
 """The files of a policy: a policy and those it extends, and everything that is wrong with them.
 
 A policy may extend another one, and can then only tighten it: add rules that review or deny, make
-a rule of the other stricter, move a knob towards its strict end, and add to what must be said
-about data. Mistakes are told all at
-once, with the line and column of each.
+a rule of the other stricter, move a knob towards its strict end, and add to what is asked of data,
+quality and weights. Mistakes are told all at once, with the line and column of each.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from release_kit.errors import Problem, UnusableInput
+from release_kit.figures import CLASS_FIGURES, FIGURES, FIGURES_OF
 from release_kit.files import POLICIES, shown
 from release_kit.licensing.licenses import load_licenses
 from release_kit.strict_yaml import Document, Pointer, check, read_yaml
@@ -224,6 +224,9 @@ def _own_mistakes(read: PolicyFile) -> Iterator[Problem]:
     yield from _unknown_facts(read)
     yield from _twins(read)
     yield from _dates(read)
+    for index, item in read.items(*_GATES):
+        for key, said, hint in _gate_mistakes(item):
+            yield read.problem((*_GATES, index, key), said, hint)
     for index, item in read.items("rules"):
         if read.overlay and item["decide"] == DECISIONS[0]:
             yield read.problem(
@@ -246,7 +249,8 @@ def _overlay_mistakes(read: PolicyFile) -> Iterator[Problem]:
             yield read.problem(
                 (key,),
                 f"{key} belongs into the policy that is extended, not into one that extends it",
-                "here: rules, tighten, knobs, waivers.granted, personal_data.min_score, data",
+                "here: rules, tighten, knobs, waivers.granted, personal_data.min_score, data,"
+                " quality, weights",
             )
     for section, here in (("waivers", {"granted"}), ("personal_data", {"min_score"})):
         for key in sorted(set(_mapping(read.document.data, section)) - here):
@@ -293,8 +297,40 @@ def _unknown_facts(read: PolicyFile) -> Iterator[Problem]:
                     )
 
 
+def _gate_mistakes(item: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield key, mistake and hint for a gate that no figure can meet, or that none can miss."""
+    name, of = item["figure"], item["of"]
+    kind = FIGURES.get(name) or CLASS_FIGURES[name]
+    for task in item["tasks"]:
+        if name not in FIGURES_OF[task]:
+            said = f"{task} gives no {name}, so the gate could never be met"
+            yield "figure", said, _near(name, FIGURES_OF[task])
+    if not kind.summed and of == "gain":
+        yield "of", f"{name} is not measured for a baseline", "here: value, change"
+    if item.get("by") == "interval" and (not kind.summed or of == "change"):
+        what = name if of == "value" else "a change since the last release"
+        yield "by", f"{what} has no interval", "write by: value"
+    where = item.get("where", "test")
+    if where != "test" and (not kind.summed or of == "change"):
+        what = name if of == "value" else "a change since the last release"
+        yield "where", f"{what} is measured on all test records only", "write where: test"
+    key = "at_least" if "at_least" in item else "at_most"
+    if kind.lower_is_better != (key == "at_most"):
+        better, right = ("lower", "at_most") if kind.lower_is_better else ("higher", "at_least")
+        yield key, f"{name} is better the {better} it is", f"write {right}"
+        return
+    least, most, limit = 0.0 if of == "value" else -kind.most, kind.most, item[key]
+    # What every figure reaches, and what none does.
+    trivial, hopeless = limit <= least, limit > most
+    if key == "at_most":
+        trivial, hopeless = limit >= most, limit < least
+    if trivial or hopeless:
+        said = "can never fire" if trivial else "can never be met"
+        yield key, f"the gate {said}: {name} lies between {least:g} and {most:g} here", ""
+
+
 def _twins(read: PolicyFile) -> Iterator[Problem]:
-    for pointer in (("rules",), ("reach",), ("grants",), _GRANTED, *_DATA):
+    for pointer in (("rules",), ("reach",), ("grants",), _GRANTED, *_ADDED_TO):
         seen: set[str] = set()
         # A rule that breaks the schema elsewhere has its name all the same.
         for index, item in enumerate(_list(read.document.data, *pointer)):
@@ -307,7 +343,16 @@ def _twins(read: PolicyFile) -> Iterator[Problem]:
 
 
 _GRANTED = ("waivers", "granted")
-_DATA = (("data", "demands"), ("data", "leakage"))
+_GATES = ("quality", "gates")
+_ADDED_TO = (
+    ("data", "demands"),
+    ("data", "leakage"),
+    ("data", "unsearched"),
+    _GATES,
+    ("weights", "lineage"),
+    ("weights", "unexamined"),
+    ("weights", "suspicious"),
+)
 _ONE_OF = {
     "rules": "rule",
     "reach": "reach",
@@ -315,6 +360,11 @@ _ONE_OF = {
     "granted": "waiver",
     "demands": "demand",
     "leakage": "limit",
+    "unsearched": "line",
+    "gates": "gate",
+    "lineage": "limit",
+    "unexamined": "line",
+    "suspicious": "matrix",
 }
 
 
@@ -345,11 +395,11 @@ def _chain_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:
         elif score is not None:
             least = score
     yield from _waiver_mistakes(files)
-    yield from _data_mistakes(files)
+    yield from _twins_of_extended(files)
 
 
-def _data_mistakes(files: Sequence[PolicyFile]) -> Iterator[Problem]:
-    for pointer in _DATA:
+def _twins_of_extended(files: Sequence[PolicyFile]) -> Iterator[Problem]:
+    for pointer in _ADDED_TO:
         known: set[str] = set()
         for read in reversed(files):
             items = dict(read.items(*pointer))

@@ -16,10 +16,11 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from release_kit import processes
 from release_kit.bundle import Bundle, read_bundle
 from release_kit.errors import UnusableInput
 from release_kit.files import json_bytes, sha256_bytes
@@ -40,8 +41,9 @@ _MANIFEST = "checkpoint.json"
 _PROGRESS = "progress.json"
 _PARTIAL = ".partial"
 _NAME = re.compile(r"step-(\d{1,18})")
-# Without one of the first three the Trainer would go on, without a word, to other weights.
-_NEEDED = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", _PROGRESS)
+# Without one of the first two, or the random numbers, the Trainer would go on, without a word,
+# to other weights.
+_NEEDED = ("optimizer.pt", "scheduler.pt", "trainer_state.json", _PROGRESS)
 # A pickle that resuming never asks for.
 _NEEDLESS = "training_args.bin"
 
@@ -59,22 +61,32 @@ class Checkpoint:
 
 
 def run_of(
-    plan: TrainingPlan, base: Path, records: Iterable[Record], device: str, threads: int
+    plan: TrainingPlan,
+    base: Path,
+    records: Iterable[Record],
+    device: str,
+    threads: int,
+    *,
+    content: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return what a run depends on, in words → JSON; when one differs, so do the weights.
+
+    `content` are the texts of the examples, which bind the pictures and sounds that records name.
 
     Raises:
         UnusableInput: `base` holds a link or an unreadable file, so no digest can bind it.
     """
-    data = (sha256_bytes(repr(list(record.fields.items())).encode()) for record in records)
+    data = [sha256_bytes(repr(list(record.fields.items())).encode()) for record in records]
+    data += [sha256_bytes(text.encode()) for text in content]
     return {
-        "training plan": asdict(plan),
+        "training plan": asdict(replace(plan, slices=(), robustness=())),
         "base model": digest_of(base),
         "data": sha256_bytes("\n".join(data).encode()),
-        "packages": tool_versions(("torch", "transformers", "accelerate", "safetensors")),
+        "packages": tool_versions(("torch", "transformers", "accelerate", "safetensors", "peft")),
         "device": device,
         # It decides the last bits on a CPU, and the result states it.
         "number of CPU threads": threads,
+        "number of processes": processes.count(),
     }
 
 
@@ -183,13 +195,19 @@ def _read(folder: Path, step: int, run: Mapping[str, Any]) -> Checkpoint | str:
 def _departure(bundle: Bundle, listed: Mapping[str, str]) -> str:
     """Return how the files depart from those that were hashed; empty when they do not."""
     there = {path: file.sha256 for path, file in bundle.files.items() if path != _MANIFEST}
-    if missing := sorted({*listed, *_NEEDED} - set(there)):
+    if missing := sorted({*listed, *_NEEDED, *_random_files()} - set(there)):
         return f"{missing[0]} is missing"
     if extra := sorted({*there, *bundle.irregular} - set(listed)):
         return f"{extra[0]} does not belong to it"
     if damaged := sorted(path for path in listed if listed[path] != there[path]):
         return f"{damaged[0]} is damaged"
     return "" if any(path.endswith(".safetensors") for path in listed) else "it holds no weights"
+
+
+def _random_files() -> set[str]:
+    """Return the names that the Trainer gives to each process' random numbers."""
+    count = processes.count()
+    return {"rng_state.pth"} if count == 1 else {f"rng_state_{n}.pth" for n in range(count)}
 
 
 def _to_disk(path: Path) -> None:

@@ -75,37 +75,44 @@ def figures(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """
     right, support, given = np.split(sums, 3, axis=-1)
     accuracy = right.sum(axis=-1) / support.sum(axis=-1)
-    present = support > 0
-    number = present.sum(axis=-1)
-
-    def mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.where(present, scores, 0).sum(axis=-1) / number)
-
-    precision, recall, f1 = _scores(right, support, given)
+    precision, recall, f1 = macro(right, support, given)
     return {
         "accuracy": accuracy,
         "micro_precision": accuracy,
         "micro_recall": accuracy,
         "micro_f1": accuracy,
-        "macro_precision": mean(precision),
-        "macro_recall": mean(recall),
-        "macro_f1": mean(f1),
+        "macro_precision": precision,
+        "macro_recall": recall,
+        "macro_f1": f1,
     }
+
+
+def macro(
+    right: NDArray[np.float64], support: NDArray[np.float64], given: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
+    """Return the means of `scores` over the classes with an example; 0 where none has one."""
+    present = support > 0
+    number = np.maximum(present.sum(axis=-1), 1)
+    return tuple(
+        np.asarray(np.where(present, score, 0).sum(axis=-1) / number)
+        for score in scores(right, support, given)
+    )
 
 
 def class_scores(sums: NDArray[np.float64], labels: tuple[str, ...]) -> tuple[ClassScore, ...]:
     """Return the scores of each class, for sums of shape (3 * classes,)."""
     right, support, given = np.split(sums, 3, axis=-1)
-    scores = zip(labels, *_scores(right, support, given), support, strict=True)
+    each = zip(labels, *scores(right, support, given), support, strict=True)
     return tuple(
         ClassScore(label, float(precision), float(recall), float(f1), int(count))
-        for label, precision, recall, f1, count in scores
+        for label, precision, recall, f1, count in each
     )
 
 
-def _scores(
+def scores(
     right: NDArray[np.float64], support: NDArray[np.float64], given: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return precision, recall and F1 of what was counted, of the same shape."""
     # What is not there has nothing right either: 0 of 1 is 0.
     return (
         right / np.maximum(given, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from release_kit.datasets.overlap import Repeats, overlap
 from release_kit.errors import Problem, UnusableInput
+from release_kit.files import sha256_bytes
 from release_kit.progress import SILENT, Watcher
 from release_kit.release import TrainingPlan
 from release_kit.training.figures import (
@@ -16,10 +18,13 @@ from release_kit.training.figures import (
     RESAMPLES,
     ClassScore,
     Figure,
+    Measured,
     figures_of,
     total,
 )
+from release_kit.training.methods import open_trained
 from release_kit.training.models import need, quiet
+from release_kit.training.slices import Robustness, Slice, robustness_of, slices_of
 from release_kit.training.splits import Example, SplitSizes, split
 from release_kit.training.tasks import settled
 
@@ -35,7 +40,7 @@ class Evaluation:
     """Label i is class i of the model; empty where the task has no classes."""
     sizes: SplitSizes
     figures: Mapping[str, Figure]
-    """By their names in `release_kit.training.figures.FIGURES`, in its order."""
+    """By their names in `release_kit.figures.FIGURES`, in its order."""
     baseline: tuple[str, str]
     """What the baseline does, and with what, as in ("always answers", "a label")."""
     level: float
@@ -50,6 +55,13 @@ class Evaluation:
     empty where an example may have more than one answer."""
     overlap: Repeats
     """How many texts of the test split stand in those of training and validation as well."""
+    slices: tuple[Slice, ...] = ()
+    """The figures for each value of the fields that `training.slices` names."""
+    robustness: tuple[Robustness, ...] = ()
+    """The figures after each small change that `training.robustness` names."""
+    test_split: str = ""
+    """SHA-256 over the records of the test split, whatever their order; figures on two that are
+    equal can be compared."""
 
 
 def evaluate_model(
@@ -76,12 +88,22 @@ def evaluate_model(
     task, plan = settled(plan)
     examples = task.read(plan, records)
     with quiet():
-        loaded = task.load(plan, model, None)
+        loaded = open_trained(task, plan, model, base)
         _check_labels(model, loaded.labels, examples)
         splits = split(examples, plan)
         measured = task.measure(loaded, splits.test, plan, watcher)
         _check_answers(model, measured.broken, splits.test)
         baseline = task.baseline(loaded, splits, plan, base, watcher)
+
+        def again(changed: Sequence[Example]) -> Measured:
+            counted = task.measure(loaded, changed, plan, watcher)
+            _check_answers(model, counted.broken, changed)
+            return counted
+
+        robustness = robustness_of(task, plan, splits.test, measured, again)
+    slices = slices_of(
+        task, plan, records, splits.test, measured=measured, baseline=baseline.measured
+    )
     seen = (example.text for part in (splits.train, splits.validation) for example in part)
     return Evaluation(
         labels=loaded.labels,
@@ -94,7 +116,26 @@ def evaluate_model(
         classes=task.class_scores(total(measured), loaded.labels),
         confusion=measured.confusion,
         overlap=overlap(seen, (example.text for example in splits.test)),
+        slices=slices,
+        robustness=robustness,
+        test_split=digest_of_test(splits.test, records),
     )
+
+
+def digest_of_test(test: Sequence[Example], records: Sequence[Record]) -> str:
+    """Return the SHA-256 over what the records of `test` hold, whatever their order and files."""
+    by_place = {(record.source, record.index): record for record in records}
+    digests = []
+    for example in test:
+        fields = by_place[example.source, example.record].fields
+        # The text stands for the content of a picture or sound that the fields only name.
+        said = json.dumps([fields, example.text], sort_keys=True, default=_plain)
+        digests.append(sha256_bytes(said.encode()))
+    return sha256_bytes("\n".join(sorted(digests)).encode())
+
+
+def _plain(value: object) -> object:
+    return sha256_bytes(value) if isinstance(value, bytes) else str(value)
 
 
 def _check_labels(model: Path, labels: tuple[str, ...], examples: Sequence[Example]) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from release_kit.figures import FIGURES
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -22,29 +24,6 @@ LEVEL = 0.95
 RESAMPLES = 2000
 # Of the counts of one block of resamples, so that many examples do not fill the memory.
 _BLOCK = 1 << 23
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a figure is, wherever it is shown."""
-
-    title: str
-    hub: str = ""
-    """The metric's name on the Hub (model-index, `type`); empty for figures not told there."""
-    lower_is_better: bool = False
-
-
-FIGURES: Mapping[str, Kind] = {
-    "accuracy": Kind("accuracy", "accuracy"),
-    "micro_precision": Kind("micro precision"),
-    "micro_recall": Kind("micro recall"),
-    "micro_f1": Kind("micro F1"),
-    "macro_precision": Kind("macro precision", "precision"),
-    "macro_recall": Kind("macro recall", "recall"),
-    "macro_f1": Kind("macro F1", "f1"),
-    "calibration_error": Kind("ECE", lower_is_better=True),
-}
-"""Every figure that a task can give, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +40,7 @@ class Figure:
 
     title: str
     hub: str
-    """As in `Kind`."""
+    """As in `release_kit.figures.Kind`."""
     lower_is_better: bool
     value: float
     interval: Interval | None
@@ -184,7 +163,8 @@ def _intervals(
     tail = (1 - LEVEL) / 2
     spans = {}
     for name, blocks in kept.items():
-        low, high = np.quantile(np.concatenate(blocks, axis=1), (tail, 1 - tail), axis=1)
+        # What is not defined on a resample, such as a rate of nothing, says nothing there.
+        low, high = np.nanquantile(np.concatenate(blocks, axis=1), (tail, 1 - tail), axis=1)
         spans[name] = (
             Interval(float(low[0]), float(high[0])),
             Interval(float(low[1]), float(high[1])),

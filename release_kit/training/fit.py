@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from release_kit import processes
 from release_kit.errors import Unfinished, UnusableInput
 from release_kit.files import whole_folder
 from release_kit.progress import SILENT, Watcher
 from release_kit.release import TrainingPlan
 from release_kit.training.checkpoints import Checkpoints, run_of
-from release_kit.training.models import Loaded, longest_text, need, not_finite, quiet, save_model
+from release_kit.training.energy import Meter
+from release_kit.training.methods import finished, is_adapter, prepared, save, weighted_loss
+from release_kit.training.models import Loaded, device_of, longest_text, need, not_finite, quiet
+from release_kit.training.private import (
+    Mechanism,
+    Privacy,
+    mechanism_of,
+    privacy_of,
+    private_trainer,
+)
 from release_kit.training.rows import Rows
 from release_kit.training.splits import Splits, SplitSizes, split
 from release_kit.training.tasks import settled
@@ -24,6 +34,7 @@ from release_kit.training.trainer import (
     EpochLoss,
     arguments_of,
     finite,
+    parts_of,
     recorder_of,
     train,
 )
@@ -46,18 +57,31 @@ class TrainingResult:
     steps: int
     """Updates of the weights."""
     parameters: int
-    """Numbers in the model, all of them trained."""
+    """Numbers in the model, those of an adapter among them."""
+    trained: int
+    """How many of them were trained; the rest stayed as they were."""
+    adapter: bool
+    """Whether the result is an adapter, to be used with its base."""
+    best_epoch: int
+    """The epoch whose weights these are: the last, or the best where training stops early."""
     new_tensors: tuple[str, ...]
     """Tensors that the base model did not hold and that started from random numbers."""
     device: str
     """cpu, or the name of the accelerator."""
     threads: int
     """CPU threads that added up; on a CPU another number gives other last bits."""
+    processes: int
+    """How many shared the work; another number gives other last bits."""
+    accumulate: int
+    """Parts in which the rows of an update went through the model: more than was asked for where
+    the memory did not suffice."""
     seed: int
     seconds: float
     """From reading the records to the saved model, without what a kill undid."""
     resumed: tuple[int, ...] = ()
     """The steps from whose checkpoints a killed training went on."""
+    privacy: Privacy | None = None
+    """What the weights are guaranteed to hide of a record; None where the plan asks for nothing."""
 
 
 def fit(
@@ -68,13 +92,17 @@ def fit(
     watcher: Watcher = SILENT,
     *,
     checkpoints: Path | None = None,
+    base_id: str = "",
+    revision: str = "",
+    meter: Meter | None = None,
+    log: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> TrainingResult:
     """Fine-tune the model in `base` on `records` and write it to `output`, whole or not at all.
 
-    AdamW with a learning rate that falls linearly to 0, gradients clipped to norm 1, one device,
-    bfloat16 arithmetic on float32 weights where the GPU has it. `output` is replaced; it gets
-    model.safetensors (float32), config.json and the tokenizer's files. On the same CPU, with the
-    same number of threads and the same libraries, the same input gives the same bytes; GPUs
+    AdamW; learning rate, clipping and precision as the plan says. `output` is replaced; it gets
+    model.safetensors (float32), config.json and the processor's files, or an adapter that names
+    its base by `base_id` and `revision` on the Hub. On the same CPU, with the same number of
+    threads and processes and the same libraries, the same input gives the same bytes; GPUs
     promise that only roughly.
 
     With `checkpoints`, a folder that is nobody else's, a training that was killed goes on from
@@ -82,7 +110,16 @@ def fit(
     had happened; `watcher` is told from which step, and why a newer one was passed over. The last
     two are kept, and none once the model is saved.
 
-    Progress goes to `watcher` as "training", counted in steps.
+    Started by torchrun or accelerate, the processes share each batch, and the first one writes.
+    Where the memory of the GPU does not suffice, the rows of an update go through the model in
+    more parts, from the newest checkpoint or from the start; that is told.
+
+    With differential privacy no two trainings end with the same bytes, killed or not, and each
+    states what it guarantees: `release_kit.training.private`.
+
+    Progress goes to `watcher` as "training", counted in steps. What `meter` has measured is kept
+    in the checkpoints. `log` gets the losses of each epoch, and of the steps between as many as
+    a curve can show, by the number of updates so far.
 
     Raises:
         UnusableInput: a record, the split, the base model or `output` cannot be used.
@@ -96,50 +133,57 @@ def fit(
     _check_output(base, output)
 
     import torch
-    from transformers import set_seed
 
-    with quiet():
-        # Before loading, since loading draws the numbers of the new head.
-        set_seed(plan.seed % SEEDS)
-        loaded = task.load(plan, base, splits.labels)
-        _check_length(plan, loaded, base)
-        sizes = splits.sizes
-        watcher.say(
-            f"{sizes.train} records train, {sizes.validation} validate,"
-            f" {sizes.test} are held out for the evaluation"
-        )
-        training, validation = _rows(task, loaded, splits, plan)
-        recorder = recorder_of(watcher, started)
-        # The Trainer insists on a folder even when it has nothing to write.
-        with tempfile.TemporaryDirectory(prefix="release-kit-") as scratch:
-            arguments = arguments_of(plan, Path(scratch), save=checkpoints is not None)
-            kind = str(arguments.device.type)
-            device = torch.cuda.get_device_name() if kind == "cuda" else kind
+    watcher = watcher if processes.is_main() else SILENT
+    sizes = splits.sizes
+    watcher.say(
+        f"{sizes.train} records train, {sizes.validation} validate,"
+        f" {sizes.test} are held out for the evaluation"
+    )
+    mechanism = mechanism_of(plan, task, splits, watcher)
+    # The Trainer insists on a folder even when it has nothing to write.
+    with quiet(), tempfile.TemporaryDirectory(prefix="release-kit-") as scratch:
+        for parts in parts_of(plan):
+            run = _Run(
+                task, replace(plan, accumulate=parts), splits, base, Path(scratch), mechanism
+            )
             kept = None
             if checkpoints is not None:
-                run = run_of(plan, base, records, device, torch.get_num_threads())
-                kept = Checkpoints(checkpoints, run, watcher)
+                sides = (splits.train, splits.validation, splits.test)
+                content = (example.text for side in sides for example in side)
+                threads = torch.get_num_threads()
+                bound = run_of(plan, base, records, run.device, threads, content=content)
+                if mechanism:
+                    bound["differential privacy"] = asdict(mechanism)
+                kept = Checkpoints(checkpoints, bound, watcher)
+            recorder = recorder_of(plan, watcher, started, meter, log)
+            short = False
             try:
-                steps = train(
-                    plan,
-                    loaded,
-                    training,
-                    validation,
-                    task.collate(loaded, plan),
-                    arguments=arguments,
-                    recorder=recorder,
-                    by_length=task.by_length,
-                    checkpoints=kept,
+                loaded, steps = run.train(recorder, kept, watcher)
+            except torch.OutOfMemoryError:
+                short = True
+            if not short:
+                break
+            # What the failed attempt held must be gone before the next one starts.
+            recorder.forget()
+            _free()
+            if processes.count() == 1:
+                watcher.say(
+                    f"the memory does not hold {plan.batch_size // parts} rows at once: the"
+                    " training goes on with fewer, and as many for each update as before"
                 )
-            except torch.OutOfMemoryError as error:
-                raise Unfinished(
-                    "the training needs more memory than the GPU has",
-                    hint="lower training.batch_size or training.max_length in release.yaml",
-                ) from error
+        else:
+            raise Unfinished(
+                "the training needs more memory than the GPU has, even for one row at a time",
+                hint="Lower training.max_length, or set gradient_checkpointing, in release.yaml.",
+            )
         _check_finite(loaded, recorder.losses)
-        _save(loaded, output)
-        if kept:
-            kept.remove()
+        trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
+        loaded = finished(plan, loaded)
+        if processes.is_main():
+            _save(plan, loaded, output, base_id, revision)
+            if kept:
+                kept.remove()
 
     return TrainingResult(
         losses=tuple(recorder.losses),
@@ -148,13 +192,84 @@ def fit(
         sizes=sizes,
         steps=steps,
         parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
+        trained=trained,
+        adapter=is_adapter(plan),
+        best_epoch=recorder.best or len(recorder.losses),
         new_tensors=loaded.new_tensors,
-        device=device,
+        device=run.device,
         threads=torch.get_num_threads(),
+        processes=processes.count(),
+        accumulate=parts,
         seed=plan.seed,
         seconds=time.monotonic() - recorder.began,
         resumed=tuple(recorder.resumed),
+        privacy=privacy_of(mechanism, steps),
     )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One attempt at a training, from the base model on."""
+
+    task: Task
+    plan: TrainingPlan
+    splits: Splits
+    base: Path
+    scratch: Path
+    mechanism: Mechanism | None
+
+    @property
+    def device(self) -> str:
+        """cpu, or the name of the accelerator."""
+        import torch
+
+        if torch.cuda.is_available():
+            return str(torch.cuda.get_device_name())
+        return str(device_of().type)
+
+    def train(
+        self, recorder: Any, checkpoints: Checkpoints | None, watcher: Watcher
+    ) -> tuple[Loaded, int]:
+        """Return the trained model and its number of updates."""
+        from transformers import set_seed
+
+        task, plan = self.task, self.plan
+        # Before loading, since loading draws the numbers of the new head.
+        set_seed(plan.seed % SEEDS)
+        loaded = task.load(plan, self.base, task.names(plan, self.splits))
+        _check_length(plan, loaded, self.base)
+        loaded = prepared(plan, loaded)
+        training, validation = _rows(task, loaded, self.splits, plan)
+        learned = (*self.splits.train, *self.splits.validation)
+        for line in task.notes(plan, learned, (*training.rows, *validation.rows)):
+            watcher.say(line)
+        loss = weighted_loss(task, plan, loaded, self.splits)
+        kind = None
+        if self.mechanism:
+            kind = private_trainer(self.mechanism, loaded, training, loss, watcher)
+        return train(
+            plan,
+            loaded,
+            training,
+            validation,
+            task.collate(loaded, plan),
+            arguments=arguments_of(plan, self.scratch, save=checkpoints is not None),
+            recorder=recorder,
+            by_length=task.by_length,
+            loss=loss,
+            checkpoints=checkpoints,
+            kind=kind,
+        )
+
+
+def _free() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _rows(task: Task, loaded: Loaded, splits: Splits, plan: TrainingPlan) -> tuple[Rows, Rows]:
@@ -193,11 +308,11 @@ def _check_finite(loaded: Loaded, losses: Sequence[EpochLoss]) -> None:
         )
 
 
-def _save(loaded: Loaded, output: Path) -> None:
+def _save(plan: TrainingPlan, loaded: Loaded, output: Path, base_id: str, revision: str) -> None:
     from safetensors import SafetensorError
 
     try:
         with whole_folder(output) as folder:
-            save_model(loaded, folder)
+            save(plan, loaded, folder, base_id, revision)
     except (OSError, SafetensorError) as error:
         raise Unfinished(f"{output}: the model cannot be written: {error}") from error

@@ -20,7 +20,9 @@ from release_kit.progress import Watcher
 from release_kit.release import TrainingPlan
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_PARTS = ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_OTHER_WEIGHTS = ("*.safetensors*", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
 _SHOWN = 8
 
 
@@ -86,11 +88,8 @@ def check_folder(folder: Path, *, weights: bool = True) -> None:
             hint="merge the adapter into its base model first",
         )
     config = _json_object(folder / "config.json")
-    tokenizer = folder / "tokenizer_config.json"
-    for name, data in (
-        ("config.json", config),
-        (tokenizer.name, _json_object(tokenizer) if tokenizer.exists() else {}),
-    ):
+    others = {name: _json_object(folder / name) for name in _PARTS if (folder / name).exists()}
+    for name, data in {"config.json": config, **others}.items():
         if "auto_map" in data:
             raise UnusableInput(
                 f"{folder / name}: wants to run code of its own (auto_map), which is never run",
@@ -104,6 +103,11 @@ def check_folder(folder: Path, *, weights: bool = True) -> None:
             hint="get the model.safetensors of this model, or convert it on a machine you can lose",
         )
     raise UnusableInput(f"{folder}: holds no weights; model.safetensors is missing")
+
+
+def holds_weights(folder: Path) -> bool:
+    """Tell whether `folder` holds weights, be it in a form or a state that is refused."""
+    return any(True for pattern in (*_PICKLES, *_OTHER_WEIGHTS) for _ in folder.glob(pattern))
 
 
 def _json_object(path: Path) -> dict[str, Any]:
@@ -127,18 +131,18 @@ def open_model(
     folder: Path,
     *,
     labels: tuple[str, ...] | None = None,
-    processor: str = "AutoTokenizer",
+    processor: str | None = "AutoTokenizer",
     settings: Mapping[str, Any] | None = None,
     scratch: bool = False,
 ) -> Loaded:
     """Load the model and the processor in `folder`, in float32, from this disk only.
 
-    `kind` and `processor` name transformers' auto classes; `settings` go into the model's
-    config. With `labels`, be there any or not, `folder` holds a base model: it gets a head for
-    them, and what lies outside its body, and a pooler that the folder lacks as a whole, may start
-    from random numbers; with `scratch` everything does, and no weights are read. With None it is
-    a model that was trained here: the labels are those of config.json, and every tensor must be
-    there.
+    `kind` and `processor` name transformers' auto classes, no `processor` where the task makes
+    its own; `settings` go into the model's config. With `labels`, be there any or not, `folder`
+    holds a base model: it gets a head for them, and what lies outside its body, and a pooler that
+    the folder lacks as a whole, may start from random numbers; with `scratch` everything does,
+    and no weights are read. With None it is a model that was trained here: the labels are those
+    of config.json, and every tensor must be there.
 
     Raises:
         UnusableInput: the folder fails `check_folder`, transformers cannot open it, a tensor is
@@ -158,9 +162,7 @@ def open_model(
             setattr(config, name, value)
         auto = getattr(transformers, kind)
         model, info = _scratch(auto, config) if scratch else _load(auto, folder, config)
-        reader = getattr(transformers, processor).from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        reader = processor and open_processor(processor, folder)
     except UnusableInput:
         raise
     # A broken folder makes transformers raise anything at all.
@@ -184,6 +186,27 @@ def open_model(
         names = config.id2label
         labels = tuple(str(names[index]) for index in range(len(names)))
     return Loaded(model, reader, labels, new)
+
+
+def open_processor(kind: str, folder: Path) -> Any:
+    """Return what makes a model's inputs, from this disk only; `kind` is an auto class's name.
+
+    Raises:
+        UnusableInput: the folder is no model's, or transformers cannot open it.
+    """
+    check_folder(folder, weights=False)
+    import transformers
+
+    try:
+        return getattr(transformers, kind).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    # A broken folder makes transformers raise anything at all.
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise UnusableInput(
+            f"{folder}: transformers cannot open its {kind}: {type(error).__name__}: {said}"
+        ) from error
 
 
 def _scratch(auto: Any, config: Any) -> tuple[Any, dict[str, Any]]:
@@ -218,7 +241,9 @@ def _new_tensors(folder: Path, model: Any, info: dict[str, Any], *, head: bool) 
     if head:
         names = set(model.state_dict())
         inside = f"{model.base_model_prefix}."
-        allowed = {name for name in names if not name.startswith(inside)}
+        # T5 names a prefix that no tensor has: such a model is all body.
+        body = any(name.startswith(inside) for name in names)
+        allowed = {name for name in names if body and not name.startswith(inside)}
         # Checkpoints of masked language models have no pooler. Half a pooler is damage.
         pooler = {name for name in names if ".pooler." in name}
         if pooler <= new:

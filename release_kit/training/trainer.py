@@ -5,18 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from release_kit import processes
+from release_kit.errors import UnusableInput
 from release_kit.progress import Watcher
-from release_kit.release import TrainingPlan
+from release_kit.release import EarlyStopping, TrainingPlan
 from release_kit.training.checkpoints import EVERY_MINUTES, Checkpoints
+from release_kit.training.energy import Meter
 from release_kit.training.models import Loaded, length_of
 from release_kit.training.rows import Rows
 
 # numpy takes seeds of 32 bits.
 SEEDS = 2**32
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+_BEST = "best.safetensors"
+# Points of a curve: more than a screen can tell apart, and few enough to cost nothing.
+_SHOWN = 500
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,13 @@ def train(
     arguments: Any,
     recorder: Any,
     by_length: bool,
+    loss: Callable[..., Any] | None = None,
     checkpoints: Checkpoints | None,
-) -> int:
-    """Train the model in place, from the newest checkpoint on; return the number of steps.
+    kind: Any = None,
+) -> tuple[Loaded, int]:
+    """Train the model, from the newest checkpoint on; return it and the number of updates.
+
+    `loss` takes the place of the model's own, `kind`, a subclass, that of the Trainer.
 
     Raises:
         torch.OutOfMemoryError: the accelerator's memory did not suffice.
@@ -61,7 +72,7 @@ def train(
 
     order = _order(plan, training, arguments, by_length=by_length)
 
-    class Recording(Trainer):  # type: ignore[misc]  # transformers is untyped here
+    class Recording(kind or Trainer):  # type: ignore[misc]  # transformers is untyped here
         def training_step(self, *args: Any, **kwargs: Any) -> Any:
             loss = super().training_step(*args, **kwargs)
             recorder.add(loss)
@@ -75,18 +86,30 @@ def train(
             progress, step = recorder.progress(), self.state.global_step
             if checkpoints is None or progress is None:
                 return
+            folder = checkpoints.partial / f"checkpoint-{step}"
+            self.args.output_dir = str(checkpoints.partial)
 
             def fill() -> Path:
-                self.args.output_dir = str(checkpoints.partial)
+                # Each process writes its own random numbers, once there is a place for them.
+                _together()
                 super(Recording, self)._save_checkpoint(model, trial)
-                return checkpoints.partial / f"checkpoint-{step}"
+                _together()
+                recorder.save_best(folder)
+                return folder
 
-            checkpoints.write(step, progress, fill)
+            if processes.is_main():
+                checkpoints.write(step, progress, fill)
+            else:
+                _together()
+                super()._save_checkpoint(model, trial)
+                _together()
+            _together()
 
     use_cache = getattr(loaded.model.config, "use_cache", None)
     newest = checkpoints.newest() if checkpoints else None
+    recorder.model = loaded.model
     if newest:
-        recorder.resume(newest.step, newest.progress)
+        recorder.resume(newest.step, newest.progress, newest.folder)
     trainer = Recording(
         model=loaded.model,
         args=arguments,
@@ -95,27 +118,111 @@ def train(
         eval_dataset=validation,
         processing_class=loaded.processor,
         callbacks=[recorder, _epochs(order, training)],
+        compute_loss_func=loss,
     )
     trainer.remove_callback(PrinterCallback)
+    # The Trainer trusts a model that takes the number to use it, and several forget to.
+    if not loss and not _counts_items(loaded.model, trainer):
+        trainer.model_accepts_loss_kwargs = False
+    if newest and recorder.ended():
+        # It was killed after it had stopped early: the Trainer would go on.
+        recorder.restore_best()
+        return loaded, newest.step
     outcome = trainer.train(str(newest.folder) if newest else None)
+    recorder.restore_best()
     if use_cache is not None:
         loaded.model.config.use_cache = use_cache  # the Trainer turns it off for good
-    return int(outcome.global_step)
+    return loaded, int(outcome.global_step)
+
+
+def _counts_items(model: Any, trainer: Any) -> bool:
+    """Tell whether the model's loss is a sum over the rows or tokens of all parts of an update.
+
+    Otherwise it is a mean over those of one part, and the Trainer has to divide it.
+    """
+    import torch
+
+    if trainer.args.gradient_accumulation_steps == 1 and trainer.args.world_size == 1:
+        return bool(trainer.model_accepts_loss_kwargs)
+    if not trainer.model_accepts_loss_kwargs:
+        return False
+    rows = [trainer.train_dataset[row] for row in range(min(2, len(trainer.train_dataset)))]
+    batch = {k: v.to(trainer.args.device) for k, v in trainer.data_collator(rows).items()}
+    was = model.training
+    model.to(trainer.args.device).eval()
+    with torch.inference_mode():
+        one, two = (float(model(**batch, num_items_in_batch=n).loss) for n in (1, 2))
+    model.train(was)
+    return one != two
+
+
+def parts_of(plan: TrainingPlan) -> Iterator[int]:
+    """Yield in how many parts a batch may go through the model: as planned, then in more.
+
+    With several processes it is as planned or not at all: one that runs out of memory ends all.
+
+    Raises:
+        UnusableInput: the batch cannot be split as the plan says.
+    """
+    workers = processes.count()
+    if plan.batch_size % (plan.accumulate * workers):
+        shared = f" for each of {workers} processes" if workers > 1 else ""
+        raise UnusableInput(
+            f"batch_size {plan.batch_size} cannot be split into {plan.accumulate} equal parts"
+            + shared,
+            hint="Change training.accumulate or batch_size in release.yaml.",
+        )
+    yield plan.accumulate
+    for parts in range(plan.accumulate + 1, plan.batch_size + 1):
+        if workers == 1 and plan.batch_size % parts == 0:
+            yield parts
+
+
+def _together() -> None:
+    """Wait until all processes have come here."""
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _mean(value: float) -> float:
+    """Return the mean of a number over all processes, the same in each."""
+    import torch
+
+    if processes.count() == 1:
+        return value
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    tensor = torch.tensor(value, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(tensor)
+    return float(tensor) / processes.count()
 
 
 def arguments_of(plan: TrainingPlan, scratch: Path, *, save: bool) -> Any:
-    """Return transformers' TrainingArguments for `plan`."""
+    """Return transformers' TrainingArguments for `plan`, whose batch can be split as it says."""
     import torch
     from transformers import TrainingArguments
 
     cuda = torch.cuda.is_available()
+    half = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    share = plan.batch_size // (plan.accumulate * processes.count())
     arguments = TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=plan.epochs,
-        per_device_train_batch_size=plan.batch_size,
-        per_device_eval_batch_size=plan.batch_size,
+        per_device_train_batch_size=share,
+        per_device_eval_batch_size=share,
+        gradient_accumulation_steps=plan.accumulate,
         learning_rate=plan.learning_rate,
-        bf16=cuda and torch.cuda.is_bf16_supported(including_emulation=False),
+        weight_decay=plan.weight_decay,
+        # Below 1 it is a share of all updates.
+        warmup_steps=plan.warmup_share,
+        lr_scheduler_type=_SCHEDULES[plan.schedule],
+        max_grad_norm=plan.clip_norm,
+        use_cpu=not torch.accelerator.is_available(),
+        ddp_backend="gloo" if processes.count() > 1 and not cuda else None,
+        ddp_find_unused_parameters=False,
+        bf16=half if plan.precision == "auto" else plan.precision == "bfloat16",
+        torch_compile=plan.compile,
         seed=plan.seed % SEEDS,
         logging_strategy="epoch",
         # A filtered loss would hide that the training diverged.
@@ -128,11 +235,18 @@ def arguments_of(plan: TrainingPlan, scratch: Path, *, save: bool) -> Any:
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=cuda,
+        **{_renamed(TrainingArguments): plan.gradient_checkpointing},
     )
     # With several GPUs in sight the Trainer would multiply the batch size by their number.
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
     return arguments
+
+
+def _renamed(arguments: Any) -> str:
+    """Return what this transformers calls gradient checkpointing."""
+    new, old = "activation_checkpointing", "gradient_checkpointing"
+    return new if new in {field.name for field in fields(arguments)} else old
 
 
 def _order(plan: TrainingPlan, rows: Rows, arguments: Any, *, by_length: bool) -> Any:
@@ -180,12 +294,20 @@ def _epochs(*followers: Any) -> Any:
     return Epochs()
 
 
-def recorder_of(watcher: Watcher, began: float) -> Any:
+def recorder_of(
+    plan: TrainingPlan,
+    watcher: Watcher,
+    began: float,
+    meter: Meter | None = None,
+    log: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> Any:
     """Return a Trainer callback that keeps the losses of each epoch and reports the steps.
 
     It also keeps what the Trainer's own checkpoints lack: the losses so far, and those of the
-    epoch that is under way.
+    epoch that is under way. Where the plan stops early, it keeps the trained tensors of the best
+    epoch, in memory and in each checkpoint, and ends the training in time.
     """
+    stopping = plan.early_stopping
     from transformers import TrainerCallback
 
     class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -194,6 +316,9 @@ def recorder_of(watcher: Watcher, began: float) -> Any:
             self.resumed: list[int] = []
             self.began = began
             self.saved = time.monotonic()
+            self.model: Any = None
+            self.best = 0
+            self.kept: dict[str, Any] = {}
             self.begin_epoch()
 
         def begin_epoch(self) -> None:
@@ -208,7 +333,7 @@ def recorder_of(watcher: Watcher, began: float) -> Any:
         def progress(self) -> dict[str, Any] | None:
             """Return, as JSON, what `resume` takes; None when the training has diverged."""
             self.saved = now = time.monotonic()
-            loss_sum = float(self.loss_sum)
+            loss_sum = _mean(float(self.loss_sum))
             losses = [asdict(loss) for loss in self.losses]
             if not finite(self.losses) or not math.isfinite(loss_sum):
                 return None
@@ -219,9 +344,18 @@ def recorder_of(watcher: Watcher, began: float) -> Any:
                 "epoch_seconds": now - self.started,
                 "seconds": now - self.began,
                 "resumed": self.resumed,
+                "best": self.best,
+                "energy": meter.progress() if meter else {},
             }
 
-        def resume(self, step: int, progress: Mapping[str, Any]) -> None:
+        def resume(self, step: int, progress: Mapping[str, Any], folder: Path) -> None:
+            if meter:
+                meter.resume(progress["energy"])
+            self.best = progress["best"]
+            if self.best:
+                from safetensors.torch import load_file
+
+                self.kept = load_file(folder / _BEST)
             self.losses = [EpochLoss(**loss) for loss in progress["losses"]]
             self.loss_sum = progress["loss_sum"]
             self.steps = progress["steps"]
@@ -236,6 +370,12 @@ def recorder_of(watcher: Watcher, began: float) -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.steps += 1
             watcher.step("training", state.global_step, state.max_steps)
+            every = -(-state.max_steps // _SHOWN)
+            if log and state.global_step % every == 0:
+                # Of this epoch up to here. To read it makes the GPU wait, so it is done seldom.
+                rate = kwargs["lr_scheduler"].get_last_lr()[0]
+                mean = float(self.loss_sum) / self.steps
+                log(state.global_step, {"running_loss": mean, "learning_rate": float(rate)})
             # An epoch's last step is saved after its validation, or a resume would leave that out.
             late = time.monotonic() - self.saved >= 60 * EVERY_MINUTES
             if late and args.save_strategy != "no" and state.epoch % 1:
@@ -247,11 +387,61 @@ def recorder_of(watcher: Watcher, began: float) -> Any:
             self.losses.append(
                 EpochLoss(
                     epoch=len(self.losses) + 1,
-                    training_loss=float(self.loss_sum) / self.steps,
+                    training_loss=_mean(float(self.loss_sum)) / self.steps,
                     validation_loss=float(metrics["eval_loss"]),
                     seconds=time.monotonic() - self.started,
                 )
             )
+            if log:
+                now = self.losses[-1]
+                log(
+                    state.global_step,
+                    {"training_loss": now.training_loss, "validation_loss": now.validation_loss},
+                )
+            if stopping:
+                self.keep_best(stopping)
+            if self.ended():
+                watcher.say(
+                    f"the validation loss has not fallen since epoch {self.best}, so the training"
+                    f" ends after {len(self.losses)} of {plan.epochs}"
+                )
+                control.should_training_stop = True
             self.begin_epoch()
+
+        def keep_best(self, stopping: EarlyStopping) -> None:
+            now, before = self.losses[-1], self.losses[self.best - 1] if self.best else None
+            if before is None or now.validation_loss < before.validation_loss - stopping.min_gain:
+                self.best = now.epoch
+                self.kept = {
+                    name: parameter.detach().to("cpu", copy=True)
+                    for name, parameter in self.model.named_parameters()
+                    if parameter.requires_grad
+                }
+
+        def ended(self) -> bool:
+            """Tell whether the plan's patience has ended."""
+            if stopping is None or not self.best:
+                return False
+            return len(self.losses) - self.best >= stopping.patience
+
+        def forget(self) -> None:
+            """Let go of what fills memory, where an attempt has failed."""
+            self.model, self.kept, self.loss_sum = None, {}, 0.0
+
+        def save_best(self, folder: Path) -> None:
+            if self.best:
+                from safetensors.torch import save_file
+
+                save_file(self.kept, folder / _BEST)
+
+        def restore_best(self) -> None:
+            """Give the model the weights of its best epoch, where the plan stops early."""
+            import torch
+
+            if self.best and self.best != len(self.losses):
+                with torch.no_grad():
+                    for name, parameter in self.model.named_parameters():
+                        if name in self.kept:
+                            parameter.copy_(self.kept[name])
 
     return Recorder()

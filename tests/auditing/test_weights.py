@@ -15,9 +15,10 @@ import pytest
 
 from release_kit.auditing.candidate import Candidate
 from release_kit.auditing.checks import weights
-from release_kit.auditing.checks.weights import header_mistake
 from release_kit.bundle import read_bundle
 from release_kit.licensing.policy import load_policy
+from release_kit.weight_files import DamagedWeights
+from release_kit.weight_tensors import read_tensors
 
 
 def _tensor(**changes: Any) -> dict[str, Any]:
@@ -48,7 +49,11 @@ def saved(tmp_path: Path) -> bytes:
 def _mistake(folder: Path, raw: bytes) -> str:
     path = folder / "model.safetensors"
     path.write_bytes(raw)
-    return header_mistake(path)
+    try:
+        read_tensors(path)
+    except DamagedWeights as error:
+        return str(error)
+    return ""
 
 
 def _loads(folder: Path) -> bool:
@@ -179,6 +184,143 @@ def test_random_bytes_never_crash(tmp_path: Path) -> None:
         raw = draw.choice(starts) + draw.randbytes(draw.randint(0, 200))
         assert _mistake(tmp_path, raw)
         _signs(tmp_path, "noise.dat", raw)
+
+
+# numbers
+
+
+def _found(folder: Path, name: str = "model.safetensors", **arrays: Any) -> list[tuple[str, str]]:
+    """Return rule and message of what the check finds in a bundle of these tensors."""
+    from safetensors.torch import save_file
+
+    root = folder / "bundle"
+    root.mkdir(exist_ok=True)
+    if arrays:
+        tensors = {key.replace("__", "."): value.clone() for key, value in arrays.items()}
+        save_file(tensors, root / name)
+    outcome = weights.CHECK.run(Candidate(read_bundle(root), None, POLICY, {}))
+    assert all(finding.fix for finding in outcome.findings)
+    return [(finding.rule, finding.message) for finding in outcome.findings]
+
+
+def _matrix(seed: int = 4, rows: int = 30, columns: int = 20) -> Any:
+    import torch
+
+    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)) + 0.5
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_number_that_is_none_is_found_wherever_it_stands(
+    dtype: str, number: str, tmp_path: Path
+) -> None:
+    import torch
+
+    kind = getattr(torch, dtype)
+    sound = _matrix(1, 700, 400).to(kind)
+    sound[0, 0] = torch.finfo(kind).max
+    assert _found(tmp_path, a=sound) == []
+    for place in ((0, 0), (-1, -1)):
+        broken = sound.clone()
+        broken[place] = float(number)
+        said = [("weights-not-finite", "NaN or infinity stands in b.weight")]
+        assert _found(tmp_path, a=sound, b__weight=broken) == said
+    assert _found(tmp_path, a=torch.arange(9), b=torch.ones(3, 3, dtype=torch.bool)) == []
+
+
+def test_numbers_that_are_not_read_are_told(tmp_path: Path) -> None:
+    import torch
+
+    assert _found(tmp_path, a=_matrix().to(torch.float8_e4m3fn), b=_matrix()) == []
+    candidate = Candidate(read_bundle(tmp_path / "bundle"), None, POLICY, {})
+    (unseen,) = weights.CHECK.run(candidate).not_examined
+    assert unseen.path == "model.safetensors"
+    assert unseen.because.startswith("1 tensors hold numbers of a form")
+
+
+@pytest.mark.parametrize("number", [0.0, -2.5])
+def test_a_matrix_of_one_number_is_suspicious_and_a_vector_is_not(
+    number: float, tmp_path: Path
+) -> None:
+    import torch
+
+    flat = torch.full((30, 20), number)
+    ((rule, said),) = _found(tmp_path, a=_matrix(), b=flat)
+    assert (rule, said) == ("weights-suspicious", "one number stands everywhere in b")
+    almost = flat.clone()
+    almost[-1, -1] += 1
+    assert _found(tmp_path, a=almost, b=flat[0], c=flat[:1], d=flat[:3, :3]) == []
+    # What cannot be a weight: whole numbers, and a matrix without any.
+    assert _found(tmp_path, a=flat.long(), b=torch.ones(0, 4), c=_matrix()) == []
+
+
+def test_a_layer_that_repeats_another_is_suspicious_and_tied_layers_are_not(
+    tmp_path: Path,
+) -> None:
+    one, other, mask = _matrix(1), _matrix(2), (_matrix(3) > 1).float()
+    layers = {"h__0__up": one, "h__1__up": other, "h__0__mask": mask, "h__1__mask": mask}
+    assert _found(tmp_path, **layers, h__0__down=one, head=one) == []
+    said = [("weights-suspicious", "the numbers of another layer stand in h.2.up")]
+    assert _found(tmp_path, **layers, h__2__up=one) == said
+    nearly = one.clone()
+    nearly[-1, -1] += 1
+    assert _found(tmp_path, **layers, h__2__up=nearly, h__3__up=one.double()) == []
+    # Over shards as well, and from each of many.
+    (tmp_path / "bundle" / "model.safetensors").unlink()
+    shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    assert _found(tmp_path, shards[0], h__0__up=one, h__1__up=one)[1:] == [
+        ("weights-suspicious", "the numbers of another layer stand in h.1.up")
+    ]
+    _found(tmp_path, shards[0], h__0__up=one)
+    _found(tmp_path, shards[1], h__1__up=one)
+    index = {"weight_map": {"h.0.up": shards[0], "h.1.up": shards[1]}}
+    file = tmp_path / "bundle" / "model.safetensors.index.json"
+    file.write_text(json.dumps(index), encoding="utf-8")
+    assert [rule for rule, _ in _found(tmp_path)] == ["weights-suspicious"]
+
+
+def test_names_of_tensors_are_shown_only_where_they_are_plain(tmp_path: Path) -> None:
+    nothing = _matrix()[0] * float("nan")
+    private = ("maria.gonzalez@example.com", "GB33BUKB20201555555555", "Jane Doe", "\x1b[31m", "é")
+    names = dict.fromkeys((*private, *(f"layer.{n}.weight" for n in range(7))), nothing)
+    ((_, said),) = _found(tmp_path, **names)
+    assert not [name for name in private if name in said]
+    assert said.endswith("layer.3.weight, layer.4.weight, 7 more")
+    ((_, said),) = _found(tmp_path, **dict.fromkeys(private, nothing))
+    assert said == "NaN or infinity stands in 5 tensors of unusual names"
+
+
+def _sharded(folder: Path, **listed: str) -> list[tuple[str, str]]:
+    _found(folder, "model-00001-of-00002.safetensors", a=_matrix(1))
+    _found(folder, "model-00002-of-00002.safetensors", b=_matrix(2))
+    names = {
+        "a": "model-00001-of-00002.safetensors",
+        "b": "model-00002-of-00002.safetensors",
+        **listed,
+    }
+    index = folder / "bundle" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": names}), encoding="utf-8")
+    return _found(folder)
+
+
+def test_an_index_that_agrees_is_silent_and_any_other_is_told(tmp_path: Path) -> None:
+    assert _sharded(tmp_path) == []
+    for listed, words in (
+        ({"c": "model-00001-of-00002.safetensors"}, "exactly what the index says"),
+        ({"c": "model-00003-of-00003.safetensors"}, "not in the bundle"),
+        ({"c": "../secret.safetensors"}, "outside its folder"),
+    ):
+        found = _sharded(tmp_path, **listed)
+        assert {rule for rule, _ in found} == {"weights-index"}
+        assert any(words in said for _, said in found)
+        assert "secret" not in str(found)
+    # A shard that is damaged is told once, for itself.
+    assert _sharded(tmp_path) == []
+    shard = tmp_path / "bundle" / "model-00002-of-00002.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert [rule for rule, _ in _found(tmp_path)] == ["safetensors-unreadable"]
+    (tmp_path / "bundle" / "model.safetensors.index.json").unlink()
+    assert {rule for rule, _ in _found(tmp_path)} == {"safetensors-unreadable", "weights-index"}
 
 
 # pickles

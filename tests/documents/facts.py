@@ -16,10 +16,13 @@ from release_kit.licensing.policy import Policy, load_policy
 from release_kit.privacy.redaction.redaction import RedactionCounts
 from release_kit.receipts import Receipt
 from release_kit.release import Release, read_release
+from release_kit.training.energy import Energy
 from release_kit.training.evaluation import Evaluation
 from release_kit.training.figures import FIGURES, ClassScore, Figure, Interval
 from release_kit.training.fit import TrainingResult
+from release_kit.training.slices import Robustness, Slice
 from release_kit.training.splits import SplitSizes
+from release_kit.training.surroundings import origins, surroundings
 from release_kit.training.trainer import EpochLoss
 from tests.projects import RELEASE_YAML
 
@@ -46,8 +49,24 @@ def receipts(subject: Release, labels: tuple[str, ...] = LABELS) -> dict[str, Re
     counts = RedactionCounts(160, 5, 70, {"PERSON": 4}, {"EMAIL_ADDRESS": 1})
     scores = tuple(ClassScore(label, 0.9, 0.8, 0.85, 11) for label in labels)
     losses = (EpochLoss(1, 1.1, 1.2, 0.5),)
-    tag = "text-classification"
-    trained = TrainingResult(losses, labels, tag, sizes, 7, 25027, (), "cpu", 1, 3, 1.0)
+    trained = TrainingResult(
+        losses=losses,
+        labels=labels,
+        pipeline_tag="text-classification",
+        sizes=sizes,
+        steps=7,
+        parameters=25027,
+        trained=25027,
+        adapter=False,
+        best_epoch=1,
+        new_tensors=(),
+        device="cpu",
+        threads=1,
+        processes=1,
+        accumulate=1,
+        seed=3,
+        seconds=1.0,
+    )
     figures = {
         "accuracy": _figure("accuracy", 0.90912, (0.81, 0.97), 0.4, (0.33, 0.65)),
         "macro_precision": _figure("macro_precision", 0.9, (0.8, 0.95), 0.1, (0.7, 0.8)),
@@ -56,15 +75,33 @@ def receipts(subject: Release, labels: tuple[str, ...] = LABELS) -> dict[str, Re
     }
     always = ("always answers", labels[0])
     repeated = Repeats(33, 1, 2)
-    measured = Evaluation(labels, sizes, figures, always, 0.95, 2000, 3, scores, (), repeated)
+    # Values of data stand wherever labels do.
+    parts = (Slice("channel", labels[0], 22, figures), Slice("channel", None, 11, figures))
+    changes = (Robustness("case", "all in capitals", 33, figures),)
+    changes = (*changes, Robustness("diacritics", "accents left out", 0, {}))
+    measured = Evaluation(
+        labels, sizes, figures, always, 0.95, 2000, 3, scores, (), repeated, parts, changes
+    )
+    plan = subject.training
+    if plan is None:
+        raise AssertionError("the tests' release.yaml trains")
+    told = {
+        "surroundings": asdict(surroundings()),
+        "energy": asdict(Energy(None, {}, (), 0.0, (), "", None, None, "nobody asked", "")),
+        "origins": origins(plan, subject.training_lines),
+    }
     more = {"entities": ["EMAIL_ADDRESS", "PERSON"], "sha256": "0"}
     results: dict[str, dict[str, Any]] = {
         "redact": {data.id: asdict(counts) | more for data in subject.upstreams("dataset")},
-        "train": asdict(trained),
+        "train": asdict(trained) | told,
         "evaluate": asdict(measured),
     }
     tools = {"python": "3.11.0", "release-kit": "0.1.0"}
-    return {stage: Receipt(stage, {}, {}, tools, {}, result) for stage, result in results.items()}
+    parameters: dict[str, dict[str, Any]] = {"train": {"training": asdict(plan)}}
+    return {
+        stage: Receipt(stage, {}, parameters.get(stage, {}), tools, {}, result)
+        for stage, result in results.items()
+    }
 
 
 def _figure(

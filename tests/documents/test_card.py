@@ -196,8 +196,15 @@ def test_card_names_every_base_and_what_was_done_with_it(
     tmp_path: Path, more: str, names: list[str], relation: str | None
 ) -> None:
     # Weights that are passed on as they are were not what training started from.
-    path = (("      path: base\n", ""),) if "weights-shipped" in more else ()
-    front = parse_card(card(release(tmp_path, (_ONE, more), *path)), "c").metadata.data
+    fitting = {
+        "      relation: weights-shipped": ("      path: base\n", ""),
+        "      relation: adapter-delta": (
+            "  epochs: 3",
+            "  method: {kind: lora, ship: adapter}\n  epochs: 3",
+        ),
+    }
+    changes = [change for word, change in fitting.items() if word in more]
+    front = parse_card(card(release(tmp_path, (_ONE, more), *changes)), "c").metadata.data
     assert front["base_model"] == names
     assert front.get("base_model_relation") == relation
 
@@ -346,6 +353,26 @@ def test_figures_of_the_card_are_those_of_the_evaluation(tmp_path: Path) -> None
         assert words in explained
 
 
+def test_parts_of_the_test_split_and_small_changes_stand_in_the_card(tmp_path: Path) -> None:
+    subject = release(tmp_path)
+    text = card(subject, ("x | `y`", "z"))
+    parts = _table(text, "Field")
+    assert parts[0] == [
+        "Field", "Value", "Records", "Measure", "This model", "Baseline", "Difference",
+    ]  # fmt: skip
+    assert parts[1][:5] == ["channel", "x | `y`", "22", "Accuracy", "0.909 (0.810, 0.970)"]
+    assert [row[1] for row in parts[1:]] == ["x | `y`"] * 4 + ["other values"] * 4
+    changes = _table(text, "Change")
+    assert changes[1][:3] == ["All in capitals", "33 of 33", "Accuracy"]
+    assert changes[-1] == ["Accents left out", "0 of 33", "", "", "", ""]
+    without = receipts(subject)
+    for name in ("slices", "robustness"):
+        without["evaluate"].results[name] = ()  # type: ignore[index]
+    plain = model_card(judged(subject), without)
+    assert "By part of" not in plain
+    assert "small changes" not in plain
+
+
 _UNDEFINED = r"^templates/model_card\.md\.j2:\d+: .*dict object"
 
 
@@ -353,7 +380,7 @@ _UNDEFINED = r"^templates/model_card\.md\.j2:\d+: .*dict object"
     ("stage", "fact", "said"),
     [
         ("train", "parameters", _UNDEFINED),
-        ("train", "losses", _UNDEFINED),
+        ("train", "losses", "does not hold losses that can be drawn"),
         ("evaluate", "sizes", _UNDEFINED),
         ("evaluate", "baseline", _UNDEFINED),
         ("evaluate", "figures", r"receipt of `evaluate` does not hold .*'figures'$"),
@@ -371,7 +398,12 @@ def test_fact_that_nobody_has_is_refused(tmp_path: Path, stage: str, fact: str, 
 def test_card_of_a_real_run_has_the_same_structure(tmp_path: Path, audited_project: Path) -> None:
     """The facts of these tests are shaped as the stages' own."""
     real = (audited_project / "out" / "bundle" / "README.md").read_text(encoding="utf-8")
-    made = card(release(tmp_path), ("license", "recipe", "weather"))
+    subject = release(tmp_path)
+    lean = receipts(subject, ("license", "recipe", "weather"))
+    # The tests' project asks for neither.
+    results = {**lean["evaluate"].results, "slices": [], "robustness": []}
+    lean["evaluate"] = replace(lean["evaluate"], results=results)
+    made = model_card(judged(subject), lean)
     without_rows = [
         [kind for kind in structure(_body(text)) if not kind.startswith(("t", "  "))]
         for text in (real, made)

@@ -413,14 +413,12 @@ def test_what_looks_like_a_mistake_is_warned_of(tmp_path: Path) -> None:
     text = with_waivers(
         old, {**WAIVER, "id": "w-2", "rule": "license-revue"}, {**WAIVER, "id": "w"}
     )
+    (may_waive,) = (line for line in text.splitlines() if "may_waive:" in line)
     for before, after in (
         ("grants: []", f"grants: [{json.dumps(grant)}]"),
         ("    registration: act-recorded\n", ""),
         ("      upstream.role: dataset\n", "      upstream.role: base_model\n"),
-        ("may_waive: [data-contradiction, data-leakage, data-undeclared, "
-         "license-contradiction, license-denied, license-from-table, ",
-         "may_waive: [license-denied, license-revue, "),
-        (", license-text-altered, lineage-incomplete, obligation-unmet, personal-data]", "]"),
+        (may_waive, "  may_waive: [license-denied, license-revue, license-review]"),
     ):  # fmt: skip
         assert before in text, before
         text = text.replace(before, after, 1)

@@ -21,8 +21,7 @@ from release_kit.errors import Unfinished
 from release_kit.files import sha256_file
 from release_kit.release import TrainingPlan
 from release_kit.training import checkpoints as module
-from release_kit.training import fit as fitting
-from release_kit.training import trainer
+from release_kit.training import methods, trainer
 from release_kit.training.fit import TrainingResult, fit
 from tests.projects import write_project
 from tests.training.conftest import PLAN, Watching, topic_records
@@ -196,7 +195,7 @@ def test_a_model_that_could_not_be_saved_is_not_trained_again(
 
     folder = tmp_path / "checkpoints"
     with monkeypatch.context() as patched, pytest.raises(Unfinished, match="No space left"):
-        patched.setattr(fitting, "save_model", full)
+        patched.setattr(methods, "save_model", full)
         train(dropping, few, folder, Watching())
     watching = Watching()
     assert_same(train(dropping, few, folder, watching), folder, whole)

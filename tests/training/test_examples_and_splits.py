@@ -88,7 +88,7 @@ def test_an_unknown_task_names_the_known_ones() -> None:
     with pytest.raises(UnusableInput, match="telepathy") as caught:
         settled(dataclasses.replace(PLAN, task="telepathy"))
     assert "text-classification" in caught.value.hint
-    assert list(TASKS) == ["text-classification"]
+    assert all(name in caught.value.hint for name in TASKS)
 
 
 def test_no_text_stands_in_two_splits() -> None:

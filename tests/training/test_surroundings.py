@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from release_kit.release import read_release
+from release_kit.files import SCHEMAS
+from release_kit.release import EarlyStopping, TrainingPlan, read_release
 from release_kit.training import surroundings as module
 from release_kit.training.surroundings import (
     Accelerator,
@@ -276,8 +278,8 @@ def test_each_setting_has_its_origin() -> None:
         "lora.targets": "default of release-kit",
         "weights": "default of release-kit",
     }
-    # A section with nothing in it, a whole section of the task, and a mapping kept as it is.
-    found = origins(plan, {"lora": 4, "weights.spam": 7, "weights.ham": 6}, ["lora"])
+    # A whole section of the task, and a mapping that the plan keeps otherwise than the file.
+    found = origins(plan, {"weights.spam": 7, "weights.ham": 6}, ["lora"])
     assert found["lora.rank"] == "default of the task"
     assert found["weights"] == "release.yaml:6"
 
@@ -291,6 +293,28 @@ def test_a_setting_that_the_plan_lacks_is_no_default(unknown: str) -> None:
         origins(plan, {}, [], [unknown])
 
 
+def test_a_line_stands_for_one_setting() -> None:
+    plan: Any = Plan()
+    with pytest.raises(ValueError, match="lora is no setting"):
+        origins(plan, {"lora": 3})
+
+
+def test_every_key_that_release_yaml_may_hold_is_a_setting() -> None:
+    schema = json.loads((SCHEMAS / "release.schema.json").read_text(encoding="utf-8"))
+
+    def keys(said: dict[str, Any], above: str = "") -> Iterator[str]:
+        for name, value in said.get("properties", {}).items():
+            yield from keys(value, f"{above}{name}.")
+            if not value.get("properties"):
+                yield f"{above}{name}"
+
+    plan = TrainingPlan("text-classification", early_stopping=EarlyStopping())
+    said = tuple(keys(schema["properties"]["training"]))
+    assert len(said) > 10
+    for name in said:
+        assert "release.yaml:7" in origins(plan, {name: 7}).values()
+
+
 def test_release_yaml_tells_the_lines_of_the_training(tmp_path: Path) -> None:
     (tmp_path / "release.yaml").write_text(RELEASE_YAML, encoding="utf-8")
     release = read_release(tmp_path)
@@ -298,7 +322,7 @@ def test_release_yaml_tells_the_lines_of_the_training(tmp_path: Path) -> None:
     assert release.training
     assert release.training_lines.keys() >= {"task", "epochs"}
     for name, line in release.training_lines.items():
-        assert lines[line - 1].strip().startswith(f"{name.rpartition('.')[2]}:")
+        assert f"{name.rpartition('.')[2]}:" in lines[line - 1]
     found = origins(release.training, release.training_lines)
     assert found["task"] == f"release.yaml:{release.training_lines['task']}"
 

@@ -375,7 +375,7 @@ def test_a_diverged_training_saves_nothing(
 def test_a_full_disk_leaves_the_old_model(
     base: Path, records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from release_kit.training import fit as module
+    from release_kit.training import methods as module
 
     def half(loaded: Loaded, folder: Path) -> None:
         (folder / "model.safetensors").write_bytes(b"half")

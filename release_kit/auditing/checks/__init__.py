@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from release_kit.auditing.checks import (
     card,
+    code,
     data_declarations,
+    derivation,
     leakage,
     license,
     lineage,
     manifest,
     personal_data,
     provenance,
+    quality,
     secrets,
     training_data,
     weights,
@@ -20,13 +23,16 @@ from release_kit.auditing.checks.check import Check, Outcome
 CHECKS: tuple[Check, ...] = (
     manifest.CHECK,
     weights.CHECK,
+    code.CHECK,
     card.CHECK,
     lineage.CHECK,
+    derivation.CHECK,
     license.CHECK,
     provenance.CHECK,
     training_data.CHECK,
     data_declarations.CHECK,
     leakage.CHECK,
+    quality.CHECK,
     personal_data.CHECK,
     secrets.CHECK,
 )

@@ -12,7 +12,7 @@ from release_kit.auditing.findings import Finding, Rule, Severity, unquoted
 from release_kit.cards import Card, license_metadata, parse_card
 from release_kit.errors import UnusableInput
 from release_kit.licensing.proofs import CARD
-from release_kit.release import Release
+from release_kit.release import Release, TrainingPlan
 
 MISSING = Rule(
     "card-missing",
@@ -124,7 +124,7 @@ def _against_release(card: Card, release: Release) -> Iterator[Finding]:
                 *card.metadata.locate((key,)),
                 fix=_REBUILD,
             )
-    for key in ("pipeline_tag", "library_name") if release.training else ():
+    for key in _asked_of(release.training) if release.training else ():
         if not metadata.get(key):
             yield Finding(
                 INCOMPLETE.id,
@@ -148,6 +148,16 @@ def _against_release(card: Card, release: Release) -> Iterator[Finding]:
                 *card.metadata.locate((key,)),
                 fix=_REBUILD,
             )
+
+
+def _asked_of(training: TrainingPlan) -> tuple[str, ...]:
+    """Return what the metadata of a model trained here must hold besides."""
+    from release_kit.training.tasks import TASKS
+
+    task = TASKS.get(training.task)
+    # For some tasks the Hub has no word.
+    has_tag = task is None or task.pipeline_tag
+    return ("pipeline_tag", "library_name") if has_tag else ("library_name",)
 
 
 CHECK = Check(

@@ -7,7 +7,7 @@ from typing import Any
 
 from release_kit.auditing.candidate import Candidate
 from release_kit.auditing.checks.check import Check, Outcome
-from release_kit.auditing.findings import Finding, Rule, Severity
+from release_kit.auditing.findings import Finding, NotExamined, Rule, Severity
 from release_kit.licensing.policy import LeakageLimit
 from release_kit.release import RELEASE_FILE
 
@@ -27,8 +27,11 @@ _SAID = {
 
 def _run(candidate: Candidate) -> Outcome:
     release, evaluated = candidate.release, candidate.receipts.get("evaluate")
-    if release is None or release.training is None or not candidate.in_project:
+    if release is None or not candidate.in_project:
         return Outcome(())
+    if release.training is None:
+        because = "the model was loaded: no data was held out here, and no figures are stated"
+        return Outcome((), {}, (NotExamined(RELEASE_FILE, because),))
     found = evaluated.results.get("overlap") if evaluated else None
     if not found:
         why = "nobody measured how much of the held-out data was trained on"

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from release_kit.auditing.candidate import Candidate
 from release_kit.auditing.checks.check import Check, Outcome
-from release_kit.auditing.findings import Finding, Rule, Severity
+from release_kit.auditing.findings import Finding, NotExamined, Rule, Severity
 from release_kit.bundle import MANIFEST
 from release_kit.release import RELEASE_FILE, Release
+from release_kit.weight_tensors import GGUF_SUFFIX, SUFFIX
 
 STALE = Rule(
     "bundle-stale",
@@ -20,21 +21,25 @@ STALE = Rule(
 UNTRAINED = Rule(
     "weights-untrained",
     Severity.ERROR,
-    "Weights are not those that training made",
-    "The card's figures and the receipts speak of other weights than those in the bundle.",
+    "Weights are not those that training made or that were loaded",
+    "The card and the receipts speak of other weights than those in the bundle.",
 )
 
 
 def _run(candidate: Candidate) -> Outcome:
     if candidate.release is None or not candidate.in_project:
         return Outcome(())
+    loaded = candidate.receipts.get("load")
+    unexamined = loaded.results.get("unexamined") if loaded else ""
     return Outcome(
-        tuple(_findings(candidate, candidate.release)), {"receipts": len(candidate.receipts)}
+        tuple(_findings(candidate, candidate.release)),
+        {"receipts": len(candidate.receipts)},
+        (NotExamined(RELEASE_FILE, unexamined),) if unexamined else (),
     )
 
 
 def _findings(candidate: Candidate, release: Release) -> Iterator[Finding]:
-    built, trained = candidate.receipts.get("build"), candidate.receipts.get("train")
+    built = candidate.receipts.get("build")
     if built is None:
         yield _stale("there is no receipt of the stage build", MANIFEST)
     else:
@@ -44,17 +49,17 @@ def _findings(candidate: Candidate, release: Release) -> Iterator[Finding]:
             yield _stale("the policy or a license file has changed since", candidate.policy.file)
         if built.results.get("manifest_digest") != candidate.manifest_digest:
             yield _stale("the manifest is not the one that the build wrote", MANIFEST)
-    if release.training is None:
-        return
-    made = set(trained.results.get("weights", {}).values()) if trained else set()
+    stage = "load" if release.training is None else "train"
+    receipt = candidate.receipts.get(stage)
+    made = set(receipt.results.get("weights", {}).values()) if receipt else set()
     for path, file in candidate.bundle.files.items():
-        if path.endswith(".safetensors") and file.sha256 not in made:
+        if path.endswith((SUFFIX, GGUF_SUFFIX)) and file.sha256 not in made:
             yield Finding(
                 UNTRAINED.id,
                 UNTRAINED.severity,
-                "these weights are not among those that the receipt of training names",
+                f"these weights are not among those that the receipt of `{stage}` names",
                 path,
-                fix="Run `release-kit run`, which trains where needed and builds again.",
+                fix="Run `release-kit run`, which makes them where needed and builds again.",
             )
 
 

@@ -125,4 +125,7 @@ TASK = Task(
     figures=figures,
     class_scores=class_scores,
     baseline=baseline,
+    reads_text=True,
+    weighs_classes=True,
+    apart=lambda plan: True,
 )
