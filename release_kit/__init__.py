@@ -1,8 +1,8 @@
 """Governance and licensing for model releases.
 
 Every command of the CLI is a function here: `init, scan, redact, train, evaluate, load, build,
-audit, publish, verify, run, demo`, and `redact_data` for data outside a project. They are loaded on first
-use, so that importing the package is cheap.
+audit, publish, verify, run, demo`, and `redact_data` for data outside a project. They are loaded on
+first use, so that importing the package is cheap.
 """
 
 from __future__ import annotations

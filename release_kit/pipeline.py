@@ -179,7 +179,7 @@ def train(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
 
     place = open_project(project)
     plan, base = stages.training_plan(place), stages.base_model(place)
-    from_file = origins(plan, place.release.training_lines)
+    from_file = origins(plan, place.release.training_lines, defaults=("fields", "options"))
 
     def work() -> Mapping[str, Any]:
         with _watched(place, plan, watcher) as (meter, log, failed):

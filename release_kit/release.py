@@ -20,7 +20,10 @@ from release_kit.strict_yaml import Document, Pointer, Position, read_yaml
 RELEASE_FILE = "release.yaml"
 
 ROLES = {
-    "base_models": ("base_model", ("weights-derived", "adapter-delta", "weights-shipped")),
+    "base_models": (
+        "base_model",
+        ("weights-derived", "adapter-delta", "weights-shipped", "data-shipped"),
+    ),
     "adapters": ("adapter", ("adapter-delta", "weights-derived", "weights-shipped")),
     "datasets": ("dataset", ("trained-on-data", "data-shipped", "tool-only")),
     "generators": ("generator", ("trained-on-outputs", "tool-only")),
@@ -30,6 +33,8 @@ ROLES = {
 _READ_IN_TRAINING = ("trained-on-data", "data-shipped")
 _UNCHANGED = "weights-shipped"
 _ADAPTER = "adapter-delta"
+_FORM_ONLY = "data-shipped"
+_FROM_NOTHING = "scratch"
 _TOOL = "tool-only"
 _DATASET = "dataset"
 _COLLECTION = "collection"
@@ -216,6 +221,8 @@ class TrainingPlan:
     balance_classes: bool = False
     """Whether the rarer a label, the heavier it weighs."""
     early_stopping: EarlyStopping | None = None
+    shard: bool = False
+    """Whether each of several GPUs holds a part of the weights only (FSDP)."""
     accumulate: int = 1
     """Parts in which the rows of an update go through the model, one after another."""
     precision: str = "auto"
@@ -315,6 +322,11 @@ class Release:
     def tag(self) -> str:
         """The git tag of this version on the Hub."""
         return f"v{self.version}"
+
+    @property
+    def bases(self) -> tuple[Upstream, ...]:
+        """The base models that are in the weights, be it unchanged."""
+        return tuple(u for u in self.upstreams("base_model") if u.relation != _FORM_ONLY)
 
     def upstreams(self, role: str) -> tuple[Upstream, ...]:
         """Return the declared upstreams of one role, in the file's order."""
@@ -485,6 +497,7 @@ def _mislabelled(document: Document, found: Sequence[Upstream]) -> Iterator[Prob
     """Yield relations that other lines of the file contradict: a milder one would shed duties."""
     training = document.data.get("training") or {}
     method = training.get("method", {})
+    from_nothing = training.get("options", {}).get("start") == _FROM_NOTHING
     ships_adapter = method.get("ship") == "adapter" and method.get("kind", "full") != "full"
     for upstream in found:
         starts_training = upstream.role == "base_model" and upstream.path is not None
@@ -492,6 +505,11 @@ def _mislabelled(document: Document, found: Sequence[Upstream]) -> Iterator[Prob
             message = f"training changes the weights of {upstream.id}, so it is not {_UNCHANGED}"
             hint = "write weights-derived, or remove training"
             yield Problem(document.path, *upstream.position, message, hint)
+        elif training and starts_training and from_nothing != (upstream.relation == _FORM_ONLY):
+            if from_nothing:
+                message = f"training starts from random numbers, not from weights of {upstream.id}"
+                hint = f"write relation: {_FORM_ONLY}, for its tokenizer and configuration"
+                yield Problem(document.path, *upstream.position, message, hint)
         elif training and starts_training and (upstream.relation == _ADAPTER) != ships_adapter:
             made = "an adapter" if ships_adapter else "whole weights"
             message = f"training makes {made}, so {upstream.id} is not {upstream.relation}"

@@ -114,7 +114,7 @@ def run_stage(
 
 
 def kept_receipts(place: Project, *stages: str) -> dict[str, Receipt]:
-    """Return the receipts of `stages`, or of all that apply, that lie there, whatever they cover."""
+    """Return the receipts of `stages`, or of all that apply, whatever they cover."""
     wanted = stages or [stage for stage in STAGES if applies(place, stage)]
     kept = {stage: read_receipt(place.receipt(stage)) for stage in wanted}
     return {stage: receipt for stage, receipt in kept.items() if receipt is not None}
@@ -200,15 +200,25 @@ def base_model(place: Project) -> Upstream:
     """Return the model that training starts from.
 
     Raises:
-        UnusableInput: not exactly one base model has a path.
+        UnusableInput: not exactly one base model has a path, or weights would be learned from
+            that are declared to be in nothing.
     """
+    from release_kit.training.models import holds_weights
+
     bases = [base for base in place.release.upstreams("base_model") if base.path is not None]
     if len(bases) != 1:
         raise UnusableInput(
             f"{place.release.file} has {len(bases)} base models with a path; training needs one",
             hint="Write path (a local folder) at exactly one of lineage.base_models.",
         )
-    return bases[0]
+    base, plan = bases[0], place.release.training
+    starts = plan.options.get("start") if plan else None
+    if base.relation == "data-shipped" and starts != "scratch" and holds_weights(path_of(base)):
+        raise UnusableInput(
+            f"{base.id} is declared data-shipped, and training would start from its weights",
+            hint="Write options: {start: scratch} below training, or relation: weights-derived.",
+        )
+    return base
 
 
 def shipped(place: Project) -> Upstream:

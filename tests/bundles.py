@@ -92,7 +92,8 @@ def _built(place: Project, receipt: Receipt) -> Receipt:
 
 
 def _trained(place: Project, receipt: Receipt) -> Receipt:
-    weights = {str(p): digest_of(p) for p in sorted(place.bundle.rglob("*.safetensors"))}
+    files = (*place.bundle.rglob("*.safetensors"), *place.bundle.rglob("*.gguf"))
+    weights = {str(path): digest_of(path) for path in sorted(files)}
     return replace(receipt, results={**receipt.results, "weights": weights})
 
 
@@ -285,6 +286,44 @@ def _drawn_anew(tensors: dict[str, Any]) -> dict[str, Any]:
 
 def _sharded_base(project: Path) -> None:
     save_shards(project / "base", tensors_of(project / "base/model.safetensors"))
+
+
+def write_gguf(file: Path, *words: tuple[str, str], tensor: str = "blk.0.ffn_up.weight") -> Path:
+    """Write a GGUF file with two matrices, one of them in blocks of 8 bits, and some words."""
+    import gguf
+    import numpy as np
+
+    writer = gguf.GGUFWriter(file, "llama")
+    for key, value in words:
+        writer.add_string(key, value)
+    matrix = np.random.default_rng(8).normal(0, 0.1, (4, 64)).astype("f4")
+    writer.add_tensor("output.weight", matrix)
+    packed = gguf.quantize(matrix, gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor(tensor, packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def _gguf(cut: int) -> Change:
+    def change(project: Path) -> None:
+        file = write_gguf(bundle(project) / "model.gguf")
+        file.write_bytes(file.read_bytes()[: -cut or None])
+        seal(project)
+
+    return change
+
+
+def loaded(project: Path, *changes: tuple[str, str]) -> None:
+    """Release the base as it is instead of training it."""
+    text = (project / "release.yaml").read_text(encoding="utf-8")
+    training = text[text.index("training:") : text.index("documents:")]
+    shipped = ("changes: All weights were fine-tuned.", "relation: weights-shipped")
+    _release(project, (training, ""), shipped, *changes)
+    release_kit.load(project)
+    release_kit.build(project)
 
 
 # license and lineage
@@ -723,6 +762,7 @@ CASES: dict[str, Case] = {
         _rewritten("model.safetensors", lambda raw: raw[:-1]),
         _rewritten("model.safetensors", _header_like_a_pickle),
     ),
+    "gguf-unreadable": Case(_gguf(64), _gguf(0)),
     "weights-index": Case(_shard_lost, _sharded),
     "weights-not-finite": Case(
         _tensors(_filled("layer.0.attention.self.query.bias", float("nan"), first=True)),
@@ -739,6 +779,10 @@ CASES: dict[str, Case] = {
     "base-unexamined": Case(
         lambda project: (project / "base/model.safetensors").rename(project / "base/model.h5"),
         _sharded_base,
+    ),
+    "custom-code": Case(
+        _rewritten("config.json", lambda raw: raw.replace(b"{", b'{"auto_map": {"A": "b.C"},', 1)),
+        _rewritten("config.json", lambda raw: raw.replace(b"{", b'{"auto_map": {},', 1)),
     ),
     "pickle": Case(
         _file("state.txt", pickle.dumps(_OLD_STATE, protocol=0)),
@@ -813,6 +857,11 @@ CASES: dict[str, Case] = {
     ),
     "training-data-unredacted": Case(_one_more_record, _dataset_elsewhere),
     "redaction-incomplete": Case(_still_found({"PERSON": 2}), _still_found({"PERSON": 0})),
+    "training-unseen": Case(
+        loaded,
+        lambda project: loaded(project, ("personal_data: removed", "personal_data: none")),
+        ("build",),
+    ),
     "media-unsearched": Case(_pictures(files=3), _pictures(files=0)),
     "data-undeclared": Case(
         lambda project: _release(project, ("        lawful_basis: [legitimate-interests]\n", "")),

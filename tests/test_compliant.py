@@ -158,7 +158,7 @@ def _adapter(project: Path) -> None:
         project,
         _base("apache-2.0", "\n      relation: adapter-delta"),
         ("\n  datasets:", _ADAPTER),
-        ("  epochs: 3", "  method: {kind: lora, ship: adapter}\n  epochs: 3"),
+        ("  epochs: 3", "  method: {kind: lora, ship: adapter}\n  epochs: 20"),
     )
     for stage in (release_kit.train, release_kit.evaluate):
         stage(project)

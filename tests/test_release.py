@@ -246,7 +246,11 @@ def test_each_role_has_its_relation_unless_the_file_says_otherwise(tmp_path: Pat
 @pytest.mark.parametrize(
     ("key", "known", "unknown"),
     [
-        ("base_models", ["weights-derived", "adapter-delta", "weights-shipped"], "data-shipped"),
+        (
+            "base_models",
+            ["weights-derived", "adapter-delta", "weights-shipped", "data-shipped"],
+            "tool-only",
+        ),
         ("adapters", ["adapter-delta", "weights-derived", "weights-shipped"], "tool-only"),
         ("datasets", ["trained-on-data", "data-shipped", "tool-only"], "trained-on-outputs"),
         ("generators", ["trained-on-outputs", "tool-only"], "weights-shipped"),
@@ -696,3 +700,15 @@ def test_the_template_shows_every_section_of_the_schema() -> None:
     named = set(re.findall(r"^  (?:# )?(\w+): ", privacy, re.MULTILINE))
     # Which engine it is, only who compares wants to say.
     assert named == set(schema["properties"]["privacy"]["properties"]) - {"engine"}
+
+
+def test_training_from_random_numbers_has_no_base_in_its_weights(tmp_path: Path) -> None:
+    scratch = _changed("  seed: 3\n", "  seed: 3\n  options: {start: scratch}\n")
+    (problem,) = _mistakes(tmp_path, scratch)
+    assert "starts from random numbers" in problem.message
+    assert problem.hint.startswith("write relation: data-shipped")
+    form = scratch.replace("      path: base\n", "      path: base\n      relation: data-shipped\n")
+    (tmp_path / "release.yaml").write_text(form, encoding="utf-8")
+    release = read_release(tmp_path)
+    assert release.upstreams("base_model")
+    assert release.bases == ()

@@ -47,6 +47,28 @@ def _stage_command(stage: str, explained: str) -> click.Command:
 
 train = _stage_command("train", "Fine-tune the base model of PROJECT on the redacted data.")
 evaluate = _stage_command("evaluate", "Measure the trained model of PROJECT on held-out records.")
+
+
+@click.command()
+@project_argument
+@click.option(
+    "--endpoint",
+    metavar="URL",
+    help="The Hub to load from; else HF_ENDPOINT, else https://huggingface.co.",
+)
+def load(project: Path, endpoint: str | None) -> None:
+    """Take the model of PROJECT as it is, instead of training one.
+
+    It lies at load.path of release.yaml; or it is the model of the lineage that is
+    weights-shipped, from its path, or from the Hub at its revision.
+    """
+    from release_kit import pipeline
+
+    with watching() as watcher:
+        result = pipeline.load(project, watcher, endpoint=endpoint)
+    show(result)
+
+
 build = _stage_command("build", "Stage the bundle of PROJECT: weights, card, terms and manifest.")
 
 
@@ -54,7 +76,7 @@ build = _stage_command("build", "Stage the bundle of PROJECT: weights, card, ter
 @project_argument
 @click.pass_context
 def run(context: click.Context, project: Path) -> None:
-    """Redact, train, evaluate, build and audit PROJECT in one go.
+    """Redact, train, evaluate (or load), build and audit PROJECT.
 
     Stages whose inputs have not changed are skipped, so a run after a kill goes on where it
     stopped. Exit codes are those of `audit`.
@@ -113,6 +135,12 @@ def show(result: StageResult) -> None:
             if steady:
                 columns = ("change", f"after {level}", "before", f"difference {level}")
                 table("After small changes of the texts", columns, steady)
+        case "load":
+            parameters = results["parameters"]
+            size = "packed" if parameters is None else f"{parameters:,} parameters"
+            files = len(results["weights"])
+            said = f"{size}, {files} weight file{'s' if files > 1 else ''}"
+            say(f"Model{skipped}: {results['architecture'] or 'unknown architecture'}, {said}")
         case _:
             say(f"Bundle{skipped}: {result.output}")
             say(f"manifest sha256:{results['manifest_digest']}")

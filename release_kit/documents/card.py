@@ -35,24 +35,37 @@ def model_card(judgement: Judgement, receipts: Mapping[str, Receipt]) -> str:
             "parts": judgement.parts,
             "license_name": license_metadata(release.license)["license"],
             "displayed": _displayed(judgement),
-            "redaction": receipts["redact"].results if "redact" in receipts else {},
-            "training": receipts["train"].results,
-            "evaluation": receipts["evaluate"].results,
-            "measures": measures(receipts["evaluate"].results),
-            "slices": slices(receipts["evaluate"].results),
-            "robustness": robustness(receipts["evaluate"].results),
             "receipts": {name: receipt.digest for name, receipt in receipts.items()},
-            "tools": receipts["train"].tools,
-            "made": how_it_was_made(receipts["train"].results),
-            "settings": settings(
-                receipts["train"].parameters["training"], receipts["train"].results["origins"]
-            ),
-            "curves": CURVES,
-            "curves_say": curves_alt(receipts["train"].results.get("losses", ())),
+            "tools": receipts["load" if "load" in receipts else "train"].tools,
+            **(_of_loaded(receipts) if "load" in receipts else _of_trained(receipts)),
         },
     )
-    front_matter = _front_matter(judgement, receipts["train"].results, receipts["evaluate"].results)
-    return f"---\n{front_matter}---\n\n{body}"
+    return f"---\n{_front_matter(judgement, receipts)}---\n\n{body}"
+
+
+def _of_trained(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
+    trained, evaluated = receipts["train"], receipts["evaluate"].results
+    return {
+        "loaded": {},
+        "gguf": "",
+        "redaction": receipts["redact"].results if "redact" in receipts else {},
+        "training": trained.results,
+        "evaluation": evaluated,
+        "measures": measures(evaluated),
+        "slices": slices(evaluated),
+        "robustness": robustness(evaluated),
+        "made": how_it_was_made(trained.results),
+        "settings": settings(trained.parameters["training"], trained.results["origins"]),
+        "curves_say": curves_alt(trained.results.get("losses", ())),
+    }
+
+
+def _of_loaded(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
+    loaded = receipts["load"].results
+    total = sum(loaded["numbers"].values())
+    shares = [(name, 100 * count / total) for name, count in loaded["numbers"].items() if count]
+    first = min(loaded["weights"]) if loaded["form"] == "gguf" else ""
+    return {"loaded": loaded, "shares": sorted(shares, key=lambda one: -one[1]), "gguf": first}
 
 
 def _displayed(judgement: Judgement) -> list[str]:
@@ -88,38 +101,40 @@ def _gate(judgement: Judgement) -> dict[str, Any]:
     return gate
 
 
-def _front_matter(
-    judgement: Judgement, training: Mapping[str, Any], evaluation: Mapping[str, Any]
-) -> str:
-    release, task = judgement.release, training["pipeline_tag"]
+def _front_matter(judgement: Judgement, receipts: Mapping[str, Receipt]) -> str:
+    release = judgement.release
+    made = receipts["load" if "load" in receipts else "train"].results
+    task = made["pipeline_tag"]
     metadata: dict[str, Any] = dict(license_metadata(release.license))
     metadata["language"] = list(release.documents.languages)
-    metadata["library_name"] = _LIBRARIES[training["adapter"]]
+    metadata["library_name"] = (
+        made["library"] if "load" in receipts else _LIBRARIES[made["adapter"]]
+    )
     if task:
         metadata["pipeline_tag"] = task
-    bases = [upstream.id for upstream in release.upstreams("base_model")]
+    bases = [upstream.id for upstream in release.bases]
     if bases:
         metadata["base_model"] = bases
-        relation = _base_model_relation(release)
+        relation = _base_model_relation(release, quantized=bool(made.get("quantized")))
         if relation:
             metadata["base_model_relation"] = relation
     datasets = [upstream.id for upstream in release.upstreams("dataset")]
     if datasets:
         metadata["datasets"] = datasets
-    if task:
+    if task and "evaluate" in receipts:
         metadata["model-index"] = [
-            _model_index(release.documents.title, task, evaluation, datasets)
+            _model_index(release.documents.title, task, receipts["evaluate"].results, datasets)
         ]
     metadata |= _gate(judgement)
     return yaml_text(metadata)
 
 
-def _base_model_relation(release: Release) -> str:
+def _base_model_relation(release: Release, *, quantized: bool) -> str:
     """Return the Hub's word for what was done with the base (Hub docs, Model cards).
 
     Empty where the Hub has no word, such as for weights that are passed on as they are.
     """
-    bases = release.upstreams("base_model")
+    bases = release.bases
     # The base of a base was not itself worked on.
     earlier = {name for base in bases for name in base.made_from}
     relations = {base.relation for base in bases if base.id not in earlier}
@@ -127,7 +142,9 @@ def _base_model_relation(release: Release) -> str:
         return "adapter"
     if relations != {"weights-derived"}:
         return ""
-    return "merge" if sum(base.id not in earlier for base in bases) > 1 else "finetune"
+    if sum(base.id not in earlier for base in bases) > 1:
+        return "merge"
+    return "quantized" if quantized else "finetune"
 
 
 def _model_index(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from release_kit.bundle import BundleFile
@@ -43,6 +43,19 @@ class RepoState:
     """Commit of the main branch; empty when the repo does not exist."""
     tags: Mapping[str, str]
     """Tag → commit."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file as a Hub lists it."""
+
+    path: str
+    size: int
+    """Bytes."""
+    sha256: str
+    """Empty where the Hub knows only git's own digest."""
+    blob: str
+    """Git's digest of what git itself keeps: of the file, or of a pointer to it."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +122,16 @@ class Hub:
             entries = self._api.list_repo_tree(repo_id, recursive=True, revision=revision)
             return frozenset(entry.path for entry in entries if hasattr(entry, "size"))
 
+    def files(self, repo_id: str, commit: str) -> tuple[HubFile, ...]:
+        """Return every file at a commit, with its digests."""
+        with self._speaking(f"list {repo_id}"):
+            entries = self._api.list_repo_tree(repo_id, recursive=True, revision=commit)
+            return tuple(
+                HubFile(one.path, one.size, one.lfs.sha256 if one.lfs else "", one.blob_id)
+                for one in entries
+                if hasattr(one, "size")
+            )
+
     def commit_of(self, repo_id: str, revision: str) -> str:
         """Return the 40-hex commit that a branch, tag or commit names; empty when none does."""
         from huggingface_hub.errors import RevisionNotFoundError
@@ -131,6 +154,11 @@ class Hub:
     def read_bytes(self, repo_id: str, commit: str, path: str) -> bytes:
         """Download one small file whole."""
         return b"".join(self._chunks(repo_id, commit, path))
+
+    def download(self, repo_id: str, commit: str, path: str, stream: BinaryIO) -> None:
+        """Write one file's bytes into `stream` as they arrive."""
+        for chunk in self._chunks(repo_id, commit, path):
+            stream.write(chunk)
 
     def tag(self, repo_id: str, *, tag: str, commit: str, message: str) -> None:
         """Tag a commit; an existing tag is an error."""
@@ -170,10 +198,15 @@ class Hub:
 
     @contextmanager
     def _speaking(self, what: str) -> Iterator[None]:
-        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
         try:
             yield
+        except OfflineModeIsEnabled:
+            raise Unfinished(
+                f"could not {what}: this machine is told to stay offline (HF_HUB_OFFLINE)",
+                hint="Unset HF_HUB_OFFLINE, then run the same command again.",
+            ) from None
         except HfHubHTTPError as error:
             raise self._explained(what, error) from None
         except (json.JSONDecodeError, UnicodeDecodeError):

@@ -7,10 +7,12 @@ stopped, and a run after a finished one does nothing.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from release_kit.auditing.checks import CHECKS
 from release_kit.auditing.engine import tool
@@ -18,12 +20,15 @@ from release_kit.auditing.findings import Report, Verdict
 from release_kit.auditing.waivers import stands
 from release_kit.bundle import MANIFEST, Bundle, Manifest, compare, parse_manifest, read_bundle
 from release_kit.errors import Refused, Unfinished, UnusableInput
+from release_kit.figures import CLASS_FIGURES
 from release_kit.files import json_bytes, sha256_file, write_atomic
 from release_kit.formats.json import parse_json
+from release_kit.history import Published, remember
 from release_kit.licensing.policy import load_policy
 from release_kit.progress import SILENT, Watcher
 from release_kit.project import Project
 from release_kit.publishing.hub import Hub, RepoState
+from release_kit.receipts import read_receipt
 from release_kit.release import Release
 
 _GATED: Mapping[str, str | bool] = {"open": False, "automatic": "auto", "manual": "manual"}
@@ -55,6 +60,7 @@ def publish_bundle(project: Project, hub: Hub, watcher: Watcher = SILENT) -> Pub
     """
     release = project.release
     manifest, bundle = audited(project)
+    published = _published(project, manifest)
     if not hub.token:
         raise Refused(
             "there is no token to publish with",
@@ -104,6 +110,7 @@ def publish_bundle(project: Project, hub: Hub, watcher: Watcher = SILENT) -> Pub
         files=len(manifest.files) + 1,
         read_back=read,
     )
+    remember(project.history, published)
     write_atomic(project.journal, json_bytes(asdict(publication)))
     return publication
 
@@ -166,6 +173,37 @@ def audited(project: Project) -> tuple[Manifest, Bundle]:
             hint=_AUDIT,
         )
     return manifest, bundle
+
+
+def _published(project: Project, manifest: Manifest) -> Published:
+    """Return what the next release is held against: figures, if they are those of this bundle."""
+    release = project.release
+    build, evaluate = (read_receipt(project.receipt(name)) for name in ("build", "evaluate"))
+    results: Mapping[str, Any] = {}
+    if (
+        build is not None
+        and evaluate is not None
+        and build.results.get("manifest_digest") == manifest.digest
+        and build.inputs.get("receipt evaluate") == evaluate.digest
+    ):
+        results = evaluate.results
+    return Published(
+        repo_id=release.repo_id,
+        version=release.version,
+        manifest_digest=manifest.digest,
+        task=release.training.task if release.training else "",
+        test_split=results.get("test_split", ""),
+        figures={
+            name: figure["value"]
+            for name, figure in results.get("figures", {}).items()
+            if math.isfinite(figure["value"])
+        },
+        classes={
+            one["label"]: {name: one[name.removeprefix("class_")] for name in CLASS_FIGURES}
+            for one in results.get("classes", ())
+            if one["support"]
+        },
+    )
 
 
 def _report(path: Path) -> Report:

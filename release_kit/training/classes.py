@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from release_kit.progress import Watcher
+from release_kit.release import TrainingPlan
 from release_kit.training.figures import Baseline, ClassScore, Measured
-from release_kit.training.splits import Splits
+from release_kit.training.models import Loaded, in_batches
+from release_kit.training.splits import Example, Splits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BINS = 15
 """Of `calibration_error`, equally wide."""
+
+
+def probabilities(
+    loaded: Loaded,
+    rows: Sequence[Mapping[str, Any]],
+    collate: Callable[[list[Any]], Mapping[str, Any]],
+    plan: TrainingPlan,
+    watcher: Watcher,
+) -> NDArray[np.float32]:
+    """Return p(c | x), float32 of shape (rows, classes), in the rows' order."""
+    found = np.empty((len(rows), len(loaded.labels)), np.float32)
+    for chosen, outputs, _ in in_batches(loaded, rows, collate, plan, watcher):
+        found[chosen] = outputs.logits.float().softmax(dim=-1).cpu().numpy()
+    return found
+
+
+def numbers(loaded: Loaded, examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Return the class of each example, which has one."""
+    number = {label: index for index, label in enumerate(loaded.labels)}
+    return np.array([number[example.labels[0]] for example in examples])
 
 
 def measured(true: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Measured:

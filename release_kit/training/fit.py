@@ -36,6 +36,7 @@ from release_kit.training.trainer import (
     finite,
     parts_of,
     recorder_of,
+    shards,
     train,
 )
 
@@ -141,6 +142,8 @@ def fit(
         f" {sizes.test} are held out for the evaluation"
     )
     mechanism = mechanism_of(plan, task, splits, watcher)
+    if plan.shard and not shards(plan):
+        watcher.say("shard asks for several processes with a GPU each: each holds all weights here")
     # The Trainer insists on a folder even when it has nothing to write.
     with quiet(), tempfile.TemporaryDirectory(prefix="release-kit-") as scratch:
         for parts in parts_of(plan):
@@ -177,10 +180,10 @@ def fit(
                 "the training needs more memory than the GPU has, even for one row at a time",
                 hint="Lower training.max_length, or set gradient_checkpointing, in release.yaml.",
             )
-        _check_finite(loaded, recorder.losses)
         trained = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
-        loaded = finished(plan, loaded)
         if processes.is_main():
+            _check_finite(loaded, recorder.losses)
+            loaded = finished(plan, loaded)
             _save(plan, loaded, output, base_id, revision)
             if kept:
                 kept.remove()

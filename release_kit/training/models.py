@@ -23,6 +23,9 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PARTS = ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _OTHER_WEIGHTS = ("*.safetensors*", "*.h5", "*.msgpack", "*.gguf", "*.onnx")
+SHARD = 5 * 10**9
+"""Bytes of the largest file of weights: what the Hub's client writes (huggingface_hub 2.4,
+MAX_SHARD_SIZE)."""
 _SHOWN = 8
 
 
@@ -348,7 +351,9 @@ def not_finite(model: Any) -> tuple[str, ...]:
 
 
 def save_model(loaded: Loaded, folder: Path) -> None:
-    """Write model.safetensors, config.json and the processor's files into `folder`, mode 0644.
+    """Write the weights, config.json and the processor's files into `folder`, mode 0644.
+
+    The weights are model.safetensors, or shards of it with their index where they are large.
 
     Raises:
         OSError: `folder` cannot be written.
@@ -363,7 +368,7 @@ def save_model(loaded: Loaded, folder: Path) -> None:
     loaded.model.config.name_or_path = ""
     for name in ("is_local", "local_files_only"):
         getattr(tokenizer, "init_kwargs", {}).pop(name, None)
-    loaded.model.save_pretrained(folder, max_shard_size=1 << 50)
+    loaded.model.save_pretrained(folder, max_shard_size=SHARD)
     loaded.processor.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from release_kit.training.rows import Rows
 SEEDS = 2**32
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 _BEST = "best.safetensors"
+_SHARDED = {"version": 2, "state_dict_type": "FULL_STATE_DICT"}
 # Points of a curve: more than a screen can tell apart, and few enough to cost nothing.
 _SHOWN = 500
 
@@ -130,9 +131,44 @@ def train(
         return loaded, newest.step
     outcome = trainer.train(str(newest.folder) if newest else None)
     recorder.restore_best()
+    if trainer.is_fsdp_enabled:
+        loaded = replace(loaded, model=_whole(trainer, loaded.model))
     if use_cache is not None:
         loaded.model.config.use_cache = use_cache  # the Trainer turns it off for good
     return loaded, int(outcome.global_step)
+
+
+def _whole(trainer: Any, model: Any) -> Any:
+    """Return the model with all of its weights, in the main process; elsewhere its part."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not processes.is_main():
+        return model
+    whole = type(model)(model.config)
+    whole.load_state_dict(state)
+    whole.tie_weights()
+    return whole
+
+
+def shards(plan: TrainingPlan) -> bool:
+    """Tell whether each process holds a part of the weights only (FSDP).
+
+    accelerate does that on accelerators alone.
+
+    Raises:
+        UnusableInput: the plan asks for what needs the whole weights in each process.
+    """
+    import torch
+
+    if not plan.shard:
+        return False
+    whole = plan.method.kind != "full" or plan.early_stopping or plan.differential_privacy
+    if whole:
+        raise UnusableInput(
+            "training.shard goes with neither an adapter nor early_stopping nor"
+            " differential_privacy",
+            hint="Remove one of them from release.yaml.",
+        )
+    return processes.count() > 1 and torch.accelerator.is_available()
 
 
 def _counts_items(model: Any, trainer: Any) -> bool:
@@ -236,6 +272,7 @@ def arguments_of(plan: TrainingPlan, scratch: Path, *, save: bool) -> Any:
         disable_tqdm=True,
         dataloader_pin_memory=cuda,
         **{_renamed(TrainingArguments): plan.gradient_checkpointing},
+        **({"fsdp": True, "fsdp_config": _SHARDED} if shards(plan) else {}),
     )
     # With several GPUs in sight the Trainer would multiply the batch size by their number.
     if arguments.n_gpu > 1:

@@ -188,6 +188,8 @@ def test_frozen_tensors_stay_as_they_were(
         ({"freeze": ("bert.embedings.*",)}, r"no tensor .* 'bert\.embedings\.\*'"),
         ({"freeze": ("*",)}, "nothing to train"),
         ({"freeze": ("bert.*",), "method": Method("lora")}, "no meaning with an adapter"),
+        ({"shard": True, "method": Method("lora")}, "shard goes with neither an adapter"),
+        ({"shard": True, "early_stopping": EarlyStopping(1)}, "nor early_stopping"),
         ({"accumulate": 3}, "cannot be split into 3 equal parts"),
         ({"class_weights": {"license": 1.0, "poem": 2.0}}, "'poem' is no label"),
         ({"class_weights": {"license": 1.0}}, "'recipe' has no weight"),
@@ -234,6 +236,16 @@ def test_each_setting_reaches_the_optimizer(
     assert result.losses[-1].training_loss < 1.2
     # Arithmetic may be short; what is kept is not.
     assert {str(t.dtype) for t in tensors(tmp_path / "model").values()} == {"torch.float32"}
+
+
+def test_shards_need_gpus_and_that_is_told(
+    base: Path, records: list[Record], plain: tuple[Path, Any], tmp_path: Path
+) -> None:
+    watching = Watching()
+    fit(plan(shard=True), base, records, tmp_path / "model", watching)
+    assert any("each holds all weights here" in line for line in watching.lines)
+    digests = [sha256_file(m / "model.safetensors") for m in (tmp_path / "model", plain[0])]
+    assert digests[0] == digests[1]
 
 
 def test_gradient_checkpointing_changes_no_number(

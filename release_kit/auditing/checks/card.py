@@ -108,7 +108,7 @@ def _against_release(card: Card, release: Release) -> Iterator[Finding]:
     metadata: dict[str, Any] = card.metadata.data
     wanted: dict[str, list[str]] = {
         "language": list(release.documents.languages),
-        "base_model": [base.id for base in release.upstreams("base_model")],
+        "base_model": [base.id for base in release.bases],
         "datasets": [dataset.id for dataset in release.upstreams("dataset")],
     }
     for key, values in wanted.items():
@@ -124,7 +124,7 @@ def _against_release(card: Card, release: Release) -> Iterator[Finding]:
                 *card.metadata.locate((key,)),
                 fix=_REBUILD,
             )
-    for key in _asked_of(release.training) if release.training else ():
+    for key in _asked_of(release.training):
         if not metadata.get(key):
             yield Finding(
                 INCOMPLETE.id,
@@ -150,8 +150,11 @@ def _against_release(card: Card, release: Release) -> Iterator[Finding]:
             )
 
 
-def _asked_of(training: TrainingPlan) -> tuple[str, ...]:
-    """Return what the metadata of a model trained here must hold besides."""
+def _asked_of(training: TrainingPlan | None) -> tuple[str, ...]:
+    """Return what the metadata must hold besides."""
+    if training is None:
+        # What a model is for that was loaded, its configuration need not say.
+        return ("library_name",)
     from release_kit.training.tasks import TASKS
 
     task = TASKS.get(training.task)

@@ -9,11 +9,19 @@ from pathlib import Path
 from release_kit.auditing.candidate import Candidate
 from release_kit.auditing.checks.check import Check, Outcome
 from release_kit.auditing.findings import Finding, NotExamined, Rule, Severity
+from release_kit.files import sha256_file
 from release_kit.licensing.policy import Policy, WeightLimit
 from release_kit.release import RELEASE_FILE, Upstream
 from release_kit.weight_files import DamagedWeights
 from release_kit.weight_lineage import AdapterFit, Comparison, compare, fit_of, is_adapter
-from release_kit.weight_tensors import INDEX_SUFFIX, SUFFIX, Weights, read_weights, weights_in
+from release_kit.weight_tensors import (
+    GGUF_SUFFIX,
+    INDEX_SUFFIX,
+    SUFFIX,
+    Weights,
+    read_weights,
+    weights_in,
+)
 
 CONTRADICTED = Rule(
     "base-contradicted",
@@ -32,7 +40,8 @@ UNEXAMINED = Rule(
 )
 _MODELS = ("base_model", "adapter", "generator")
 """The roles that have weights."""
-_MADE_FROM = ("weights-derived", "adapter-delta", "weights-shipped")
+_SHIPPED = "weights-shipped"
+_MADE_FROM = ("weights-derived", "adapter-delta", _SHIPPED)
 _UNRELATED = 1.0
 """The change of a matrix, as a share, beyond which a zero matrix would be nearer."""
 _RANK = tuple(Severity)
@@ -42,6 +51,7 @@ _WHY = {
     "absent": "there is nothing at its path",
     "no-weights": f"no {SUFFIX} file lies at its path",
     "unreadable": "its weights cannot be read",
+    "other-form": "the release is in GGUF, which is not held against other forms",
     "nothing-shared": "no matrix of the release has a counterpart in it",
 }
 
@@ -72,13 +82,17 @@ def _run(candidate: Candidate) -> Outcome:
         return Outcome(())
     own = _own_weights(candidate)
     models = [upstream for upstream in candidate.release.lineage if upstream.role in _MODELS]
-    if not own:
+    gguf = {p: f.sha256 for p, f in candidate.bundle.files.items() if p.endswith(GGUF_SUFFIX)}
+    if not own and not gguf:
         # That they are missing or broken is told by the check of the weights.
         because = "the bundle holds no weights that could be held against the lineage"
         return Outcome((), {"models compared": 0}, (NotExamined(RELEASE_FILE, because),))
-    examined = [_examine(upstream, own) for upstream in models]
+    examined = [_examine(one, own) if own else _examine_gguf(one, gguf) for one in models]
     findings: list[Finding] = []
     not_examined = [*_resembling_nothing(candidate, own, examined)]
+    if own:
+        because = "GGUF is not held against other forms, so nothing shows what it was made from"
+        not_examined += [NotExamined(path, because) for path in gguf]
     for one in examined:
         findings.extend(_contradictions(candidate.policy, one, examined))
         if one.reason:
@@ -137,6 +151,19 @@ def _examine(upstream: Upstream, own: list[Weights]) -> _Examined:
     if isinstance(nearest, Comparison) and nearest.cosine is None:
         return _Examined(upstream, nearest, reason="nothing-shared")
     return _Examined(upstream, nearest, file)
+
+
+def _examine_gguf(upstream: Upstream, gguf: Mapping[str, str]) -> _Examined:
+    """Examine a release in GGUF, path → SHA-256: only the upstream's own files can be told."""
+    path = upstream.path
+    if path is None or not path.exists():
+        return _Examined(upstream, reason="no-path" if path is None else "absent")
+    theirs = {
+        sha256_file(file) for file in (path, *path.rglob(f"*{GGUF_SUFFIX}")) if file.is_file()
+    }
+    if upstream.relation == _SHIPPED and theirs.issuperset(gguf.values()):
+        return _Examined(upstream, own=path)
+    return _Examined(upstream, reason="other-form")
 
 
 def _held_against(own: Weights, base: Weights) -> Comparison | AdapterFit:

@@ -28,7 +28,7 @@ from release_kit.progress import Watcher
 from release_kit.release import TrainingPlan
 from release_kit.training import classes, pictures
 from release_kit.training.figures import Baseline, ClassScore, Measured
-from release_kit.training.models import Loaded, in_batches, need, open_model
+from release_kit.training.models import Loaded, need, open_model
 from release_kit.training.splits import Example, Splits
 from release_kit.training.tasks.reading import label_of, read_each, several_classes
 from release_kit.training.tasks.task import Field, Row, Task
@@ -136,19 +136,15 @@ def predict(
     loaded: Loaded, examples: Sequence[Example], plan: TrainingPlan, watcher: Watcher
 ) -> NDArray[np.float32]:
     """Return p(c | x), float32 of shape (examples, classes), in the examples' order."""
-    found = np.empty((len(examples), len(loaded.labels)), np.float32)
     rows = encode(loaded, examples, plan)
-    for chosen, outputs, _ in in_batches(loaded, rows, collate(loaded, plan), plan, watcher):
-        found[chosen] = outputs.logits.float().softmax(dim=-1).cpu().numpy()
-    return found
+    return classes.probabilities(loaded, rows, collate(loaded, plan), plan, watcher)
 
 
 def measure(
     loaded: Loaded, examples: Sequence[Example], plan: TrainingPlan, watcher: Watcher
 ) -> Measured:
     """Count what `release_kit.training.classes.measured` says, and the hits among the best five."""
-    number = {label: index for index, label in enumerate(loaded.labels)}
-    true = np.array([number[example.labels[0]] for example in examples])
+    true = classes.numbers(loaded, examples)
     found = predict(loaded, examples, plan, watcher)
     best = np.argsort(-found, axis=1, kind="stable")[:, :BEST]
     return _with_hits(classes.measured(true, found), (best == true[:, None]).any(axis=1))

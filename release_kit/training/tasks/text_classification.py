@@ -16,18 +16,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from release_kit.progress import Watcher
 from release_kit.release import TrainingPlan
-from release_kit.training.classes import class_scores, figures, majority, measured
+from release_kit.training import classes
 from release_kit.training.figures import Baseline, Measured
-from release_kit.training.models import Loaded, in_batches, open_model
+from release_kit.training.models import Loaded, open_model
 from release_kit.training.splits import Example, Splits
 from release_kit.training.tasks.reading import label_of, read_each, several_classes, text_of
 from release_kit.training.tasks.task import Field, Row, Task
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from release_kit.datasets.records import Record
@@ -87,27 +86,23 @@ def predict(
     loaded: Loaded, examples: Sequence[Example], plan: TrainingPlan, watcher: Watcher
 ) -> NDArray[np.float32]:
     """Return p(c | x), float32 of shape (examples, classes), in the examples' order."""
-    found = np.empty((len(examples), len(loaded.labels)), np.float32)
     rows = encode(loaded, examples, plan)
-    for chosen, outputs, _ in in_batches(loaded, rows, collate(loaded, plan), plan, watcher):
-        found[chosen] = outputs.logits.float().softmax(dim=-1).cpu().numpy()
-    return found
+    return classes.probabilities(loaded, rows, collate(loaded, plan), plan, watcher)
 
 
 def measure(
     loaded: Loaded, examples: Sequence[Example], plan: TrainingPlan, watcher: Watcher
 ) -> Measured:
     """Count what `release_kit.training.classes.measured` says."""
-    number = {label: index for index, label in enumerate(loaded.labels)}
-    true = np.array([number[example.labels[0]] for example in examples])
-    return measured(true, predict(loaded, examples, plan, watcher))
+    true = classes.numbers(loaded, examples)
+    return classes.measured(true, predict(loaded, examples, plan, watcher))
 
 
 def baseline(
     loaded: Loaded, splits: Splits, plan: TrainingPlan, base: Path | None, watcher: Watcher
 ) -> Baseline:
     """Answer always with the most frequent label of the training split."""
-    return majority(splits, loaded.labels)
+    return classes.majority(splits, loaded.labels)
 
 
 TASK = Task(
@@ -122,8 +117,8 @@ TASK = Task(
     encode=encode,
     collate=collate,
     measure=measure,
-    figures=figures,
-    class_scores=class_scores,
+    figures=classes.figures,
+    class_scores=classes.class_scores,
     baseline=baseline,
     reads_text=True,
     weighs_classes=True,

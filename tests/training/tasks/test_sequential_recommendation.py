@@ -404,6 +404,7 @@ def test_items_that_are_personal_data_are_not_in_the_vocabulary_that_is_publishe
         "  task: sequential-recommendation\n  options: {start: scratch}\n",
     )
     edit(project / "release.yaml", "epochs: 3", "epochs: 1")
+    edit(project / "release.yaml", "path: base\n", "path: base\n      relation: data-shipped\n")
     items = ["one", "two", "three", "four"]
     records = [{**record.fields, "channel": "web"} for record in histories(180, items)]
     for record in records[::3]:
