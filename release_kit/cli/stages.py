@@ -94,7 +94,7 @@ def run(context: click.Context, project: Path) -> None:
 
 def show(result: StageResult) -> None:
     """Print what a stage made."""
-    from release_kit.documents.measures import measures, robustness, slices
+    from release_kit.documents.measures import epochs, measures, robustness, slices
 
     results = result.receipt.results
     skipped = " (nothing has changed, skipped)" if result.skipped else ""
@@ -108,15 +108,8 @@ def show(result: StageResult) -> None:
             ]  # fmt: skip
             table(f"Redaction{skipped}", ("kind", "removed", "still found"), rows)
         case "train":
-            rows = [
-                (
-                    str(epoch["epoch"]),
-                    f"{epoch['training_loss']:.4f}",
-                    f"{epoch['validation_loss']:.4f}",
-                )
-                for epoch in results["losses"]
-            ]
-            table(f"Training{skipped}", ("epoch", "training loss", "validation loss"), rows)
+            head, *lines = epochs(results["losses"])
+            table(f"Training{skipped}", head, lines)
         case "evaluate":
             figures = [(m.name, m.model, m.baseline, m.difference) for m in measures(results)]
             level = f"({100 * results['level']:g} %)"

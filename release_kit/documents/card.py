@@ -7,7 +7,7 @@ from typing import Any
 
 from release_kit.cards import license_metadata
 from release_kit.documents.curves import curves_alt
-from release_kit.documents.measures import measures, robustness, slices
+from release_kit.documents.measures import epochs, measures, robustness, slices
 from release_kit.documents.provenance import how_it_was_made, settings
 from release_kit.documents.rendering import one_line, render
 from release_kit.documents.yaml_text import yaml_text
@@ -56,6 +56,7 @@ def _of_trained(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
         "robustness": robustness(evaluated),
         "made": how_it_was_made(trained.results),
         "settings": settings(trained.parameters["training"], trained.results["origins"]),
+        "epochs": epochs(trained.results.get("losses", ())),
         "curves_say": curves_alt(trained.results.get("losses", ())),
     }
 

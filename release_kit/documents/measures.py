@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from release_kit.errors import UnusableInput
+from release_kit.figures import FIGURES
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,33 @@ def _with_interval(value: float, interval: Mapping[str, float] | None, form: str
     if interval is None:
         return f"{value:{form}}"
     return f"{value:{form}} ({interval['low']:{form}}, {interval['high']:{form}})"
+
+
+def epochs(losses: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
+    """Return the head and the rows of the table of epochs, from the receipt of a training.
+
+    Of the figures on the validation split it shows those that the Hub knows.
+
+    Raises:
+        UnusableInput: a loss is missing, as in a damaged receipt.
+    """
+    try:
+        shown = [name for name in losses[0]["figures"] if FIGURES[name].hub] if losses else []
+        head = ("epoch", "training loss", "validation loss", *(FIGURES[n].title for n in shown))
+        return (
+            head,
+            *(
+                (
+                    str(epoch["epoch"]),
+                    f"{epoch['training_loss']:.4f}",
+                    f"{epoch['validation_loss']:.4f}",
+                    *(f"{epoch['figures'][n]:.3f}" if n in epoch["figures"] else "" for n in shown),
+                )
+                for epoch in losses
+            ),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnusableInput(
+            f"the receipt of `train` does not hold the epochs to show: {error}",
+            hint="Delete out/receipts/train.json and run `release-kit run`, which trains again.",
+        ) from None

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from release_kit import processes
 from release_kit.errors import Unfinished, UnusableInput
+from release_kit.figures import FIGURES
 from release_kit.files import whole_folder
 from release_kit.progress import SILENT, Watcher
 from release_kit.release import TrainingPlan
 from release_kit.training.checkpoints import Checkpoints, run_of
 from release_kit.training.energy import Meter
+from release_kit.training.figures import total
 from release_kit.training.methods import finished, is_adapter, prepared, save, weighted_loss
 from release_kit.training.models import Loaded, device_of, longest_text, need, not_finite, quiet
 from release_kit.training.private import (
@@ -26,7 +30,7 @@ from release_kit.training.private import (
     private_trainer,
 )
 from release_kit.training.rows import Rows
-from release_kit.training.splits import Splits, SplitSizes, split
+from release_kit.training.splits import Example, Splits, SplitSizes, split
 from release_kit.training.tasks import settled
 from release_kit.training.tasks.task import Task
 from release_kit.training.trainer import (
@@ -243,6 +247,9 @@ class _Run:
         _check_length(plan, loaded, self.base)
         loaded = prepared(plan, loaded)
         training, validation = _rows(task, loaded, self.splits, plan)
+        # What is sharded cannot answer in one process.
+        if processes.is_main() and not shards(plan):
+            recorder.measure = partial(_measured, task, loaded, self.splits.validation, plan)
         learned = (*self.splits.train, *self.splits.validation)
         for line in task.notes(plan, learned, (*training.rows, *validation.rows)):
             watcher.say(line)
@@ -263,6 +270,16 @@ class _Run:
             checkpoints=checkpoints,
             kind=kind,
         )
+
+
+def _measured(
+    task: Task, loaded: Loaded, examples: Sequence[Example], plan: TrainingPlan
+) -> dict[str, float]:
+    """Return the figures on `examples`; those that are no number are left out."""
+    found = task.measure(loaded, examples, plan, SILENT)
+    values = {name: float(value) for name, value in task.figures(total(found)).items()}
+    every = {**values, **found.other}
+    return {name: every[name] for name in FIGURES if math.isfinite(every.get(name, math.nan))}
 
 
 def _free() -> None:

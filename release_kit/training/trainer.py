@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class EpochLoss:
     """Mean over the validation split after the epoch, without dropout."""
     seconds: float
     """Training and validation together."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Those of the task on the validation split after the epoch, by their names."""
 
 
 def finite(losses: Sequence[EpochLoss]) -> bool:
@@ -283,7 +285,7 @@ def arguments_of(plan: TrainingPlan, scratch: Path, *, save: bool) -> Any:
 def _renamed(arguments: Any) -> str:
     """Return what this transformers calls gradient checkpointing."""
     new, old = "activation_checkpointing", "gradient_checkpointing"
-    return new if new in {field.name for field in fields(arguments)} else old
+    return new if new in {one.name for one in fields(arguments)} else old
 
 
 def _order(plan: TrainingPlan, rows: Rows, arguments: Any, *, by_length: bool) -> Any:
@@ -354,6 +356,7 @@ def recorder_of(
             self.began = began
             self.saved = time.monotonic()
             self.model: Any = None
+            self.measure: Callable[[], Mapping[str, float]] = dict
             self.best = 0
             self.kept: dict[str, Any] = {}
             self.begin_epoch()
@@ -427,14 +430,13 @@ def recorder_of(
                     training_loss=_mean(float(self.loss_sum)) / self.steps,
                     validation_loss=float(metrics["eval_loss"]),
                     seconds=time.monotonic() - self.started,
+                    figures=self.measure(),
                 )
             )
             if log:
                 now = self.losses[-1]
-                log(
-                    state.global_step,
-                    {"training_loss": now.training_loss, "validation_loss": now.validation_loss},
-                )
+                told = {"training_loss": now.training_loss, "validation_loss": now.validation_loss}
+                log(state.global_step, told | dict(now.figures))
             if stopping:
                 self.keep_best(stopping)
             if self.ended():
@@ -463,7 +465,7 @@ def recorder_of(
 
         def forget(self) -> None:
             """Let go of what fills memory, where an attempt has failed."""
-            self.model, self.kept, self.loss_sum = None, {}, 0.0
+            self.model, self.kept, self.loss_sum, self.measure = None, {}, 0.0, dict
 
         def save_best(self, folder: Path) -> None:
             if self.best:

@@ -14,11 +14,13 @@ import pytest
 from release_kit.datasets.records import Record
 from release_kit.errors import Unfinished, UnusableInput
 from release_kit.files import sha256_file
+from release_kit.training.classes import figures
 from release_kit.training.evaluation import evaluate_model
+from release_kit.training.figures import total
 from release_kit.training.fit import fit
 from release_kit.training.models import Loaded, need, quiet
 from release_kit.training.splits import split
-from release_kit.training.tasks.text_classification import read_examples
+from release_kit.training.tasks.text_classification import load, measure, read_examples
 from tests.tiny_models import tiny_bert
 from tests.training.conftest import PLAN, Run, Watching
 
@@ -55,6 +57,17 @@ def test_the_loss_falls_and_the_model_beats_the_baseline(run: Run) -> None:
         figure = run.evaluation.figures[name]
         assert figure.baseline is not None
         assert figure.value > figure.baseline + gain
+
+
+def test_each_epoch_has_the_figures_of_the_validation_split(
+    run: Run, records: list[Record], base: Path, tmp_path: Path
+) -> None:
+    last = run.result.losses[-1]
+    sides = split(read_examples(PLAN, records), PLAN)
+    found = measure(load(PLAN, run.model, None), sides.validation, PLAN, Watching())
+    expected = {name: float(of) for name, of in figures(total(found)).items()}
+    assert {**expected, **found.other} == pytest.approx(dict(last.figures))
+    assert last.figures["accuracy"] > run.result.losses[0].figures["accuracy"]
 
 
 def test_the_result_says_what_was_trained(run: Run, records: list[Record]) -> None:
