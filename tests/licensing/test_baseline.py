@@ -176,7 +176,7 @@ def test_moving_a_knob_towards_its_strict_end_never_makes_anything_milder(
     # What a file names is no part of a situation; its knob is tried in test_lineage.py.
     asked = {name: k for name, k in baseline.knobs.items() if name != DATA_BEHIND_A_MODEL}
     moved = dict.fromkeys(asked, 0)
-    for made, lineage in _situations(2, 250):
+    for made, lineage in _situations(2, 400):
         plain = _judged(made, lineage, baseline)
         for knob in asked.values():
             assert set(knob.positions) == {"yes", "no"}

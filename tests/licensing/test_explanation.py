@@ -440,7 +440,7 @@ def test_a_relation_can_be_named(policy: Policy) -> None:
         ((("base", "mit=a"),), {}, "cannot be read"),
         ((("base", "mit=a/b\x1b[31m"),), {}, "cannot be read"),
         ((("base", "mit"),), {"base-2": "weights-shipped"}, "none of the parts"),
-        ((("base", "mit"),), {"base-1": "data-shipped"}, "is not 'data-shipped'"),
+        ((("base", "mit"),), {"base-1": "tool-only"}, "is not 'tool-only'"),
         ((("base", "mit"),), {"base-1": "\x1b"}, "is not '\\x1b'"),
     ],
 )

@@ -417,7 +417,7 @@ def test_what_looks_like_a_mistake_is_warned_of(tmp_path: Path) -> None:
     for before, after in (
         ("grants: []", f"grants: [{json.dumps(grant)}]"),
         ("    registration: act-recorded\n", ""),
-        ("      upstream.role: dataset\n", "      upstream.role: base_model\n"),
+        ("      upstream.role: dataset\n", "      upstream.role: generator\n"),
         (may_waive, "  may_waive: [license-denied, license-revue, license-review]"),
     ):  # fmt: skip
         assert before in text, before
@@ -425,7 +425,7 @@ def test_what_looks_like_a_mistake_is_warned_of(tmp_path: Path) -> None:
     told = {(w.line, w.column): w.message for w in _warned(tmp_path / "policy.yaml", text)}
     assert told == {
         place(text, "- id: data-not-for-training", 2): "the rule data-not-for-training can never "
-        "fire: a base_model is not trained-on-data; a base_model is not data-shipped",
+        "fire: a generator is not trained-on-data; a generator is not data-shipped",
         place(text, "proofs:"): "nothing proves the condition registration, which "
         "stabilityai-ai-community has",
         place(text, '{"id": "g"'): "the grant g held until 2026-11-22, and today is 2026-11-23",
