@@ -108,7 +108,8 @@ def show(result: StageResult) -> None:
             ]  # fmt: skip
             table(f"Redaction{skipped}", ("kind", "removed", "still found"), rows)
         case "train":
-            head, *lines = epochs(results["losses"])
+            # More columns do not fit on a terminal of 80.
+            head, *lines = epochs(results["losses"], most=2)
             table(f"Training{skipped}", head, lines)
         case "evaluate":
             figures = [(m.name, m.model, m.baseline, m.difference) for m in measures(results)]

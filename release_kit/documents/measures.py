@@ -89,16 +89,19 @@ def _with_interval(value: float, interval: Mapping[str, float] | None, form: str
     return f"{value:{form}} ({interval['low']:{form}}, {interval['high']:{form}})"
 
 
-def epochs(losses: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
+def epochs(
+    losses: Sequence[Mapping[str, Any]], most: int | None = None
+) -> tuple[tuple[str, ...], ...]:
     """Return the head and the rows of the table of epochs, from the receipt of a training.
 
-    Of the figures on the validation split it shows those that the Hub knows.
+    Of the figures on the validation split it shows those that the Hub knows, at most so many.
 
     Raises:
         UnusableInput: a loss is missing, as in a damaged receipt.
     """
     try:
-        shown = [name for name in losses[0]["figures"] if FIGURES[name].hub] if losses else []
+        named = [name for name in losses[0]["figures"] if FIGURES[name].hub] if losses else []
+        shown = named[:most]
         head = ("epoch", "training loss", "validation loss", *(FIGURES[n].title for n in shown))
         return (
             head,

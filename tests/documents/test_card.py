@@ -15,6 +15,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from release_kit.cards import license_metadata, parse_card
 from release_kit.documents.card import model_card
+from release_kit.documents.measures import epochs
 from release_kit.documents.rendering import one_line
 from release_kit.errors import UnusableInput
 from release_kit.licensing.licenses import identified, load_licenses
@@ -412,3 +413,19 @@ def test_card_of_a_real_run_has_the_same_structure(tmp_path: Path, audited_proje
     assert parse_card(real, "c").metadata.data.keys() == parse_card(made, "c").metadata.data.keys()
     assert read_card(real).errors == ()
     _code(real)
+
+
+def test_the_table_of_epochs_shows_losses_and_what_the_hub_knows() -> None:
+    figures = {"accuracy": 0.5, "micro_f1": 0.5, "macro_f1": 0.25}
+    losses = [
+        {"epoch": 1, "training_loss": 1.0, "validation_loss": 0.5, "figures": figures},
+        {"epoch": 2, "training_loss": 0.5, "validation_loss": 0.25, "figures": {"accuracy": 1.0}},
+    ]
+    assert epochs(losses) == (
+        ("epoch", "training loss", "validation loss", "accuracy", "macro F1"),
+        ("1", "1.0000", "0.5000", "0.500", "0.250"),
+        ("2", "0.5000", "0.2500", "1.000", ""),
+    )
+    assert epochs(losses, most=1)[0] == ("epoch", "training loss", "validation loss", "accuracy")
+    with pytest.raises(UnusableInput, match="does not hold the epochs"):
+        epochs([{"epoch": 1, "figures": {}}])
