@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release_kit.datasets.overlap import Repeats, overlap
-from release_kit.errors import Problem, UnusableInput
+from release_kit.errors import Problem, Unfinished, UnusableInput
 from release_kit.files import sha256_bytes
 from release_kit.progress import SILENT, Watcher
 from release_kit.release import TrainingPlan
@@ -82,25 +82,36 @@ def evaluate_model(
         UnusableInput: a record, the split or the model cannot be used, records have a label
             that the model does not know, or the model's answer to a record is NaN; with source
             and number of each such record.
-        Unfinished: a package is not installed.
+        Unfinished: a package is not installed, or the memory of the GPU does not suffice.
     """
     need("torch", "transformers", "safetensors", "scipy")
     task, plan = settled(plan)
     examples = task.read(plan, records)
-    with quiet():
-        loaded = open_trained(task, plan, model, base)
-        _check_labels(model, loaded.labels, examples)
-        splits = split(examples, plan)
-        measured = task.measure(loaded, splits.test, plan, watcher)
-        _check_answers(model, measured.broken, splits.test)
-        baseline = task.baseline(loaded, splits, plan, base, watcher)
+    import torch
 
-        def again(changed: Sequence[Example]) -> Measured:
-            counted = task.measure(loaded, changed, plan, watcher)
-            _check_answers(model, counted.broken, changed)
-            return counted
+    short = False
+    try:
+        with quiet():
+            loaded = open_trained(task, plan, model, base)
+            _check_labels(model, loaded.labels, examples)
+            splits = split(examples, plan)
+            measured = task.measure(loaded, splits.test, plan, watcher)
+            _check_answers(model, measured.broken, splits.test)
+            baseline = task.baseline(loaded, splits, plan, base, watcher)
 
-        robustness = robustness_of(task, plan, splits.test, measured, again)
+            def again(changed: Sequence[Example]) -> Measured:
+                counted = task.measure(loaded, changed, plan, watcher)
+                _check_answers(model, counted.broken, changed)
+                return counted
+
+            robustness = robustness_of(task, plan, splits.test, measured, again)
+    except torch.OutOfMemoryError:
+        short = True
+    if short:
+        raise Unfinished(
+            "the evaluation needs more memory than the GPU has",
+            hint="Set training.accumulate in release.yaml, so that fewer rows are read at once.",
+        )
     slices = slices_of(
         task, plan, records, splits.test, measured=measured, baseline=baseline.measured
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from release_kit import processes
@@ -148,6 +149,7 @@ def fit(
     mechanism = mechanism_of(plan, task, splits, watcher)
     if plan.shard and not shards(plan):
         watcher.say("shard asks for several processes with a GPU each: each holds all weights here")
+    began, counted = started, [token_hex(8)]
     # The Trainer insists on a folder even when it has nothing to write.
     with quiet(), tempfile.TemporaryDirectory(prefix="release-kit-") as scratch:
         for parts in parts_of(plan):
@@ -163,7 +165,7 @@ def fit(
                 if mechanism:
                     bound["differential privacy"] = asdict(mechanism)
                 kept = Checkpoints(checkpoints, bound, watcher)
-            recorder = recorder_of(plan, watcher, started, meter, log)
+            recorder = recorder_of(plan, watcher, began, meter=meter, log=log, counted=counted)
             short = False
             try:
                 loaded, steps = run.train(recorder, kept, watcher)
@@ -173,6 +175,7 @@ def fit(
                 break
             # What the failed attempt held must be gone before the next one starts.
             recorder.forget()
+            began = recorder.began
             _free()
             if processes.count() == 1:
                 watcher.say(

@@ -307,8 +307,9 @@ def in_batches(
     device = device_of()
     model = loaded.model.to(device).eval()
     order = sorted(range(len(rows)), key=lambda row: length_of(rows[row]), reverse=True)
-    for start in range(0, len(order), plan.batch_size):
-        chosen = order[start : start + plan.batch_size]
+    size = max(1, plan.batch_size // plan.accumulate)
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
         batch = collate(
             [{name: v for name, v in rows[row].items() if name not in without} for row in chosen]
         )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from release_kit import processes
@@ -337,16 +338,20 @@ def recorder_of(
     plan: TrainingPlan,
     watcher: Watcher,
     began: float,
+    *,
     meter: Meter | None = None,
     log: Callable[[int, Mapping[str, float]], None] | None = None,
+    counted: list[str] | None = None,
 ) -> Any:
     """Return a Trainer callback that keeps the losses of each epoch and reports the steps.
 
     It also keeps what the Trainer's own checkpoints lack: the losses so far, and those of the
     epoch that is under way. Where the plan stops early, it keeps the trained tensors of the best
-    epoch, in memory and in each checkpoint, and ends the training in time.
+    epoch, in memory and in each checkpoint, and ends the training in time. `counted` names the
+    processes, this one first, whose time and energy are in `began` and `meter` already.
     """
     stopping = plan.early_stopping
+    known = [token_hex(8)] if counted is None else counted
     from transformers import TrainerCallback
 
     class Recorder(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -385,12 +390,16 @@ def recorder_of(
                 "seconds": now - self.began,
                 "resumed": self.resumed,
                 "best": self.best,
+                "process": known[0],
                 "energy": meter.progress() if meter else {},
             }
 
         def resume(self, step: int, progress: Mapping[str, Any], folder: Path) -> None:
-            if meter:
-                meter.resume(progress["energy"])
+            if progress["process"] not in known:
+                known.append(progress["process"])
+                self.began -= progress["seconds"]
+                if meter:
+                    meter.resume(progress["energy"])
             self.best = progress["best"]
             if self.best:
                 from safetensors.torch import load_file
@@ -400,7 +409,6 @@ def recorder_of(
             self.loss_sum = progress["loss_sum"]
             self.steps = progress["steps"]
             self.resumed = [*progress["resumed"], step]
-            self.began -= progress["seconds"]
             self.started = time.monotonic() - progress["epoch_seconds"]
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -17,6 +17,7 @@ from release_kit.datasets.records import Record
 from release_kit.errors import Unfinished, UnusableInput
 from release_kit.files import sha256_file
 from release_kit.receipts import read_receipt
+from release_kit.training.evaluation import evaluate_model
 from release_kit.training.fit import fit
 from tests.projects import edit, write_project
 from tests.training.conftest import PLAN, Watching
@@ -170,6 +171,49 @@ def test_it_goes_on_from_the_newest_checkpoint(
     result = fit(SHORT, base, records, tmp_path / "m", checkpoints=tmp_path / "c")
     assert (result.accumulate, len(result.losses)) == (2, 2)
     assert result.resumed
+
+
+class Counting:
+    """A meter that only tells how often it was given an earlier part."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def progress(self) -> dict[str, Any]:
+        return {"kept": True}
+
+    def resume(self, progress: Any) -> None:
+        self.given += 1
+
+
+def test_an_earlier_part_is_counted_once_however_often_memory_ends(
+    base: Path, records: list[Record], tmp_path: Path, small_memory: Any
+) -> None:
+    with pytest.raises(Stopped):
+        fit(SHORT, base, records, tmp_path / "m", Until(15, stop), checkpoints=tmp_path / "c",
+            meter=Counting())  # type: ignore[arg-type]  # fmt: skip
+    small_memory(3)
+    meter = Counting()
+    result = fit(SHORT, base, records, tmp_path / "m", checkpoints=tmp_path / "c", meter=meter)  # type: ignore[arg-type]
+    assert result.accumulate == 8
+    assert meter.given == 1
+
+
+def test_a_memory_too_small_to_evaluate_is_told(
+    base: Path, records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import BertForSequenceClassification
+
+    fit(dataclasses.replace(SHORT, epochs=1), base, records, tmp_path / "model")
+
+    def hungry(self: Any, *args: Any, **inputs: Any) -> Any:
+        raise torch.OutOfMemoryError("no more memory")
+
+    monkeypatch.setattr(BertForSequenceClassification, "forward", hungry)
+    with pytest.raises(Unfinished, match="evaluation needs more memory") as caught:
+        evaluate_model(SHORT, tmp_path / "model", records)
+    assert "accumulate" in caught.value.hint
 
 
 def test_a_memory_that_holds_no_row_is_an_error(
