@@ -222,7 +222,7 @@ class TrainingPlan:
     """Whether the rarer a label, the heavier it weighs."""
     early_stopping: EarlyStopping | None = None
     shard: bool = False
-    """Whether each of several GPUs holds a part of the weights only (FSDP)."""
+    """Whether each of several processes holds a part of the weights only (FSDP)."""
     accumulate: int = 1
     """Parts in which the rows of an update go through the model, one after another."""
     precision: str = "auto"

@@ -147,8 +147,10 @@ def fit(
         f" {sizes.test} are held out for the evaluation"
     )
     mechanism = mechanism_of(plan, task, splits, watcher)
-    if plan.shard and not shards(plan):
-        watcher.say("shard asks for several processes with a GPU each: each holds all weights here")
+    if shards(plan):
+        watcher.say("the weights are spread, so a training that is killed starts anew")
+    elif plan.shard:
+        watcher.say("shard asks for several processes: the one that there is holds all weights")
     began, counted = started, [token_hex(8)]
     # The Trainer insists on a folder even when it has nothing to write.
     with quiet(), tempfile.TemporaryDirectory(prefix="release-kit-") as scratch:

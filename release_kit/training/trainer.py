@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 from release_kit import processes
-from release_kit.errors import UnusableInput
+from release_kit.errors import Unfinished, UnusableInput
 from release_kit.progress import Watcher
 from release_kit.release import EarlyStopping, TrainingPlan
 from release_kit.training.checkpoints import EVERY_MINUTES, Checkpoints
@@ -23,7 +25,6 @@ from release_kit.training.rows import Rows
 SEEDS = 2**32
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 _BEST = "best.safetensors"
-_SHARDED = {"version": 2, "state_dict_type": "FULL_STATE_DICT"}
 # Points of a curve: more than a screen can tell apart, and few enough to cost nothing.
 _SHOWN = 500
 
@@ -74,7 +75,7 @@ def train(
     """
     from transformers import PrinterCallback, Trainer
 
-    order = _order(plan, training, arguments, by_length=by_length)
+    order = _order(plan, training, by_length=by_length)
 
     class Recording(kind or Trainer):  # type: ignore[misc]  # transformers is untyped here
         def training_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -114,6 +115,10 @@ def train(
     recorder.model = loaded.model
     if newest:
         recorder.resume(newest.step, newest.progress, newest.folder)
+    kind_of_model: Any = type(loaded.model)
+    blank = partial(kind_of_model, loaded.model.config)
+    if shards(plan):
+        _shard(loaded.model, arguments.device)
     trainer = Recording(
         model=loaded.model,
         args=arguments,
@@ -128,50 +133,93 @@ def train(
     # The Trainer trusts a model that takes the number to use it, and several forget to.
     if not loss and not _counts_items(loaded.model, trainer):
         trainer.model_accepts_loss_kwargs = False
+    if shards(plan):
+        # The trial has left the outermost weights whole, and the optimizer would take those.
+        from torch.distributed.fsdp import FSDPModule
+
+        for module in loaded.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
     if newest and recorder.ended():
         # It was killed after it had stopped early: the Trainer would go on.
         recorder.restore_best()
         return loaded, newest.step
     outcome = trainer.train(str(newest.folder) if newest else None)
     recorder.restore_best()
-    if trainer.is_fsdp_enabled:
-        loaded = replace(loaded, model=_whole(trainer, loaded.model))
+    if shards(plan):
+        loaded = replace(loaded, model=_whole(loaded.model, blank))
     if use_cache is not None:
         loaded.model.config.use_cache = use_cache  # the Trainer turns it off for good
     return loaded, int(outcome.global_step)
 
 
-def _whole(trainer: Any, model: Any) -> Any:
-    """Return the model with all of its weights, in the main process; elsewhere its part."""
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if not processes.is_main():
-        return model
-    whole = type(model)(model.config)
-    whole.load_state_dict(state)
-    whole.tie_weights()
-    return whole
-
-
 def shards(plan: TrainingPlan) -> bool:
     """Tell whether each process holds a part of the weights only (FSDP).
-
-    accelerate does that on accelerators alone.
 
     Raises:
         UnusableInput: the plan asks for what needs the whole weights in each process.
     """
-    import torch
-
-    if not plan.shard:
-        return False
-    whole = plan.method.kind != "full" or plan.early_stopping or plan.differential_privacy
-    if whole:
+    if plan.shard and (plan.method.kind != "full" or plan.early_stopping or _private(plan)):
         raise UnusableInput(
             "training.shard goes with neither an adapter nor early_stopping nor"
             " differential_privacy",
             hint="Remove one of them from release.yaml.",
         )
-    return processes.count() > 1 and torch.accelerator.is_available()
+    return plan.shard and processes.count() > 1
+
+
+def _private(plan: TrainingPlan) -> bool:
+    return plan.differential_privacy is not None
+
+
+def _shard(model: Any, device: Any) -> None:
+    """Spread the weights over the processes, layer by layer (FSDP2 of torch).
+
+    accelerate does that on accelerators alone, and the Trainer leaves a model as it is that says
+    it was spread at its loading.
+
+    Raises:
+        Unfinished: this transformers does not know such models.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from transformers import Trainer
+
+    known = hasattr(Trainer, "_sync_replicated_trainable_parameters")
+    if not known or importlib.util.find_spec("transformers.distributed.fsdp") is None:
+        raise Unfinished(
+            "training.shard needs a newer transformers than the one installed here",
+            hint="pip install -U transformers",
+        )
+    from transformers.distributed.configuration_utils import DistributedConfig
+
+    mesh = init_device_mesh(device.type, (processes.count(),))
+    model.to(device)
+    layers = set(model._no_split_modules or ())
+    for module in model.modules():
+        if type(module).__name__ in layers:
+            fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    model._is_fsdp_managed_module = True
+    model._is_distributed_loading_by_transformers = True
+    model.config.distributed_config = DistributedConfig(
+        fsdp_size=processes.count(), dp_replicate_size=1
+    )
+
+
+def _whole(model: Any, blank: Callable[[], Any]) -> Any:
+    """Return a model with all of the weights in the main process; elsewhere its part."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_model_state_dict(model, options=options)
+    if not processes.is_main():
+        return model
+    whole = blank()
+    whole.config.distributed_config = None
+    whole.load_state_dict(state)
+    whole.tie_weights()
+    return whole
 
 
 def _counts_items(model: Any, trainer: Any) -> bool:
@@ -189,7 +237,7 @@ def _counts_items(model: Any, trainer: Any) -> bool:
     batch = {k: v.to(trainer.args.device) for k, v in trainer.data_collator(rows).items()}
     was = model.training
     model.to(trainer.args.device).eval()
-    with torch.inference_mode():
+    with torch.no_grad():
         one, two = (float(model(**batch, num_items_in_batch=n).loss) for n in (1, 2))
     model.train(was)
     return one != two
@@ -268,14 +316,14 @@ def arguments_of(plan: TrainingPlan, scratch: Path, *, save: bool) -> Any:
         logging_nan_inf_filter=False,
         eval_strategy="epoch",
         prediction_loss_only=True,
-        save_strategy="epoch" if save else "no",
+        # The Trainer cannot go on with weights that are spread.
+        save_strategy="epoch" if save and not shards(plan) else "no",
         # A task's rows may hold more than its model's own inputs, for the collator.
         remove_unused_columns=False,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=cuda,
         **{_renamed(TrainingArguments): plan.gradient_checkpointing},
-        **({"fsdp": True, "fsdp_config": _SHARDED} if shards(plan) else {}),
     )
     # With several GPUs in sight the Trainer would multiply the batch size by their number.
     if arguments.n_gpu > 1:
@@ -289,7 +337,7 @@ def _renamed(arguments: Any) -> str:
     return new if new in {one.name for one in fields(arguments)} else old
 
 
-def _order(plan: TrainingPlan, rows: Rows, arguments: Any, *, by_length: bool) -> Any:
+def _order(plan: TrainingPlan, rows: Rows, *, by_length: bool) -> Any:
     """Return a sampler whose order depends on seed and epoch alone, so that a resume knows it.
 
     By length, rows of like length stand together within a window of fifty batches, so that
@@ -310,8 +358,9 @@ def _order(plan: TrainingPlan, rows: Rows, arguments: Any, *, by_length: bool) -
             generator = torch.Generator()
             generator.manual_seed((plan.seed % SEEDS) * 1_000_003 + self.epoch)
             if by_length:
-                size = arguments.train_batch_size * arguments.gradient_accumulation_steps
-                order = get_length_grouped_indices(self.lengths, size, generator=generator)
+                order = get_length_grouped_indices(
+                    self.lengths, plan.batch_size, generator=generator
+                )
             else:
                 order = torch.randperm(len(rows), generator=generator).tolist()
             return iter(order)

@@ -81,6 +81,26 @@ def test_two_processes_share_each_batch_and_one_writes(redacted: Path, tmp_path:
 
 
 @pytest.mark.slow
+def test_weights_that_are_spread_end_whole_and_the_same(redacted: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from tests.projects import copy_project
+
+    both, spread = (copy_project(redacted, tmp_path / name) for name in ("both", "spread"))
+    edit(spread / "release.yaml", "  epochs: 2\n", "  epochs: 2\n  shard: true\n")
+    for project in (both, spread):
+        edit(project / "release.yaml", "  epochs: 2\n", "  epochs: 2\n  accumulate: 2\n")
+        torchrun(2, "train", str(project))
+    for one, other in zip(losses(both), losses(spread), strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+    ours, theirs = (load_file(p / "out" / "model" / "model.safetensors") for p in (spread, both))
+    assert set(ours) == set(theirs)
+    assert all(float((ours[name] - theirs[name]).abs().max()) < 1e-3 for name in theirs)
+    configs = [(p / "out" / "model" / "config.json").read_bytes() for p in (spread, both)]
+    assert configs[0] == configs[1]
+
+
+@pytest.mark.slow
 def test_two_processes_go_on_from_a_checkpoint(redacted: Path, tmp_path: Path) -> None:
     from tests.projects import copy_project
 
