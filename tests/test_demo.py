@@ -40,7 +40,7 @@ def test_the_demo_publishes_one_release_and_refuses_the_other(tmp_path: Path) ->
     said = first.stdout
     for words in (
         "PASS: nothing stands in the way",
-        "16 files in one commit, all read back and equal",
+        "17 files in one commit, all read back and equal",
         "Answered    ",
         "BLOCK: this release must not be published",
         "error[license-denied] release.yaml:31:",
@@ -52,7 +52,7 @@ def test_the_demo_publishes_one_release_and_refuses_the_other(tmp_path: Path) ->
             assert Path(line[26:].strip()).exists(), line
 
     published = json.loads((folder / "release/out/publication.json").read_text())
-    assert published["read_back"] == published["files"] == 16
+    assert published["read_back"] == published["files"] == 17
     second = demo(folder)
     assert second.returncode == 0, second.stderr
     assert "it stood there already, so nothing was sent" in second.stdout
