@@ -14,7 +14,7 @@ from typing import Any
 from release_kit.errors import UnusableInput
 from release_kit.files import json_bytes
 from release_kit.release import Method, TrainingPlan
-from release_kit.training.models import Loaded, save_model
+from release_kit.training.models import Loaded, save_model, save_processor
 from release_kit.training.splits import Splits
 from release_kit.training.tasks.task import Task
 from release_kit.weight_files import read_safetensors
@@ -167,7 +167,7 @@ def save(plan: TrainingPlan, loaded: Loaded, folder: Path, base_id: str, revisio
     (folder / _CONFIG).write_bytes(
         json_bytes({**model.base_model.model.config.to_diff_dict(), "id2label": labels})
     )
-    loaded.processor.save_pretrained(folder)
+    save_processor(loaded, folder)
     for file in folder.iterdir():
         file.chmod(0o644)
 

@@ -360,19 +360,28 @@ def save_model(loaded: Loaded, folder: Path) -> None:
         OSError: `folder` cannot be written.
         SafetensorError: the weights cannot be written.
     """
+    # Where and how it was opened here is nobody else's business, and not theirs to repeat.
+    loaded.model.config.name_or_path = ""
+    loaded.model.save_pretrained(folder, max_shard_size=SHARD)
+    save_processor(loaded, folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
+def save_processor(loaded: Loaded, folder: Path) -> None:
+    """Write the processor's files into `folder`, without what this run told it.
+
+    Raises:
+        OSError: `folder` cannot be written.
+    """
     tokenizer = getattr(loaded.processor, "tokenizer", loaded.processor)
     # It remembers how the last batch was cut and padded, and would write that down.
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
-    # Where and how it was opened here is nobody else's business, and not theirs to repeat.
-    loaded.model.config.name_or_path = ""
     for name in ("is_local", "local_files_only"):
         getattr(tokenizer, "init_kwargs", {}).pop(name, None)
-    loaded.model.save_pretrained(folder, max_shard_size=SHARD)
     loaded.processor.save_pretrained(folder)
-    for file in folder.iterdir():
-        file.chmod(0o644)
 
 
 def _names(names: Iterable[str]) -> str:
