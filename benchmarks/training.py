@@ -214,7 +214,7 @@ def naive(job: Job) -> Taken:
     return job.taken(clock, loaded)
 
 
-def base_of(task: str, folder: Path, texts: Sequence[str]) -> Path:
+def base_of(task: str, folder: Path, texts: Sequence[str], *, width: int = 256) -> Path:
     """Write a model with random weights, and a tokenizer learned from `texts`."""
     import torch
     from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
@@ -239,7 +239,7 @@ def base_of(task: str, folder: Path, texts: Sequence[str]) -> Path:
             GPT2Config(
                 vocab_size=_VOCABULARY,
                 n_positions=256,
-                n_embd=256,
+                n_embd=width,
                 n_layer=4,
                 n_head=4,
                 bos_token_id=end,

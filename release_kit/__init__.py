@@ -1,7 +1,8 @@
 """Governance and licensing for model releases.
 
-Every command of the CLI is a function here: `init, scan, redact, train, evaluate, load, build,
-audit, publish, verify, run, demo`, and `redact_data` for data outside a project. They are loaded on
+Every command of the CLI is a function here: `init, scan, redact, train, evaluate, load, leaks,
+build, audit, publish, verify, run, demo`; also `redact_data` for data outside a project, and
+`compare_leaks`. They are loaded on
 first use, so that importing the package is cheap.
 """
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from release_kit.pipeline import (
         audit,
         build,
+        compare_leaks,
         evaluate,
         init,
+        leaks,
         load,
         publish,
         redact,
@@ -30,9 +33,11 @@ if TYPE_CHECKING:
 __all__ = [
     "audit",
     "build",
+    "compare_leaks",
     "demo",
     "evaluate",
     "init",
+    "leaks",
     "load",
     "publish",
     "redact",

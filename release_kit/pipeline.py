@@ -21,10 +21,11 @@ from release_kit.auditing.engine import run_checks
 from release_kit.auditing.findings import Report
 from release_kit.auditing.waivers import waived_paths
 from release_kit.bundle import gitattributes, read_bundle, write_manifest
-from release_kit.documents.card import CURVES, model_card
+from release_kit.documents.card import CURVES, LEAKS, model_card
 from release_kit.documents.curves import curves_svg
 from release_kit.documents.datasheet import write_datasheet
 from release_kit.documents.eval_results import write_eval_results
+from release_kit.documents.leak_curves import leaks_svg
 from release_kit.documents.terms import write_terms
 from release_kit.errors import UnusableInput
 from release_kit.files import TEMPLATES, json_bytes, whole_folder, write_atomic
@@ -54,6 +55,7 @@ from release_kit.stages import (
 
 if TYPE_CHECKING:
     from release_kit.datasets.records import Record
+    from release_kit.memorization.comparison import Comparison
     from release_kit.privacy.corpus.cluster import Cluster
     from release_kit.privacy.redaction.scan_report import Report as ScanReport
     from release_kit.training.energy import Meter
@@ -174,6 +176,7 @@ def train(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
             used.
         Unfinished: training ended without usable weights.
     """
+    from release_kit.memorization.canaries import planted
     from release_kit.training.fit import fit
     from release_kit.training.surroundings import origins, surroundings
 
@@ -182,11 +185,12 @@ def train(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
     from_file = origins(plan, place.release.training_lines, defaults=("fields", "options"))
 
     def work() -> Mapping[str, Any]:
+        records = _records(place)
         with _watched(place, plan, watcher) as (meter, log, failed):
             result = fit(
                 plan,
                 stages.path_of(base),
-                _records(place),
+                records,
                 place.model,
                 watcher,
                 checkpoints=place.out / "checkpoints",
@@ -194,6 +198,7 @@ def train(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
                 revision=base.revision,
                 meter=meter,
                 log=log,
+                planted=planted(plan, records) if plan.canaries else (),
             )
         weights = {p.name: digest_of(p) for p in sorted(place.model.glob("*.safetensors"))}
         # What redaction did not search, so that nobody takes it for clean.
@@ -280,6 +285,68 @@ def load(
     )
 
 
+def leaks(
+    project: Path | str, watcher: Watcher = SILENT, *, minutes: float | None = None
+) -> StageResult:
+    """Measure what the weights still tell of the data that they were trained on.
+
+    `minutes` goes before what release.yaml says. A measurement that ran out of time goes on
+    where it stopped when it is asked for with `minutes`.
+
+    Raises:
+        UnusableInput: there is no model yet, or the data cannot be used.
+    """
+    from release_kit.memorization.measuring import measure_leaks, measure_model_folder
+
+    place = open_project(project)
+    receipts, output = finished_before(place, "leaks"), place.leaks
+    asked = place.release.leaks
+    if minutes is not None:
+        asked = replace(asked, minutes=minutes)
+        kept = kept_receipts(place, "leaks").get("leaks")
+        if kept is not None and not kept.results.get("complete"):
+            place.receipt("leaks").unlink()
+
+    def work() -> Mapping[str, Any]:
+        if place.release.training is None:
+            loaded = receipts["load"].results
+            result = measure_model_folder(place.model, str(loaded.get("task") or ""))
+        else:
+            result = measure_leaks(
+                stages.training_plan(place),
+                asked,
+                place.model,
+                _records(place),
+                base=stages.path_of(stages.base_model(place)),
+                originals={
+                    str(place.redacted(dataset)): stages.path_of(dataset)
+                    for dataset in stages.datasets(place)
+                },
+                scratch=place.out / "leaks",
+                watcher=watcher,
+            )
+        results = asdict(result)
+        write_atomic(output, json_bytes(results))
+        return results
+
+    return run_stage(place, "leaks", receipts, output, work=work, watcher=watcher)
+
+
+def compare_leaks(first: Path | str, second: Path | str) -> Comparison:
+    """Compare what was measured of two runs: projects, or the files out/leaks.json of such.
+
+    Raises:
+        UnusableInput: nothing was measured of one of them.
+    """
+    from release_kit.memorization.comparison import compare
+
+    files = [
+        open_project(run).leaks if is_project(run) and Path(run).suffix != ".json" else Path(run)
+        for run in (first, second)
+    ]
+    return compare(*files)
+
+
 def build(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
     """Stage the bundle: weights, card, datasheet, LICENSE, NOTICE, USE_POLICY, texts, manifest.
 
@@ -304,6 +371,9 @@ def build(project: Path | str, watcher: Watcher = SILENT) -> StageResult:
             if "train" in receipts:
                 losses = receipts["train"].results["losses"]
                 write_atomic(staging / CURVES, curves_svg(losses).encode())
+            drawn = leaks_svg(receipts["leaks"].results["curves"])
+            if drawn is not None:
+                write_atomic(staging / LEAKS, drawn.encode())
             manifest = write_manifest(staging, repo_id=release.repo_id, version=release.version)
         return {"manifest_digest": manifest.digest, "files": len(manifest.files)}
 
@@ -353,6 +423,7 @@ def run(project: Path | str, watcher: Watcher = SILENT) -> tuple[tuple[StageResu
         "train": train,
         "evaluate": evaluate,
         "load": load,
+        "leaks": leaks,
         "build": build,
     }
     results = tuple(work[stage](project, watcher) for stage in STAGES if applies(place, stage))

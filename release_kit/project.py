@@ -39,6 +39,11 @@ class Project:
         return self.out / "bundle"
 
     @property
+    def leaks(self) -> Path:
+        """What the weights still tell of the training data, as measured."""
+        return self.out / "leaks.json"
+
+    @property
     def report(self) -> Path:
         """The last audit's report, as JSON."""
         return self.out / "audit.json"

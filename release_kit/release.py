@@ -192,6 +192,18 @@ class DifferentialPrivacy:
 
 
 @dataclass(frozen=True)
+class Canaries:
+    """Random secrets that are put among the training records, to see what the weights keep."""
+
+    repeats: tuple[int, ...] = (1, 4, 16)
+    """How often a canary of each group stands there."""
+    each: int = 8
+    """Canaries in each group; as many again are drawn and never planted."""
+    digits: int = 6
+    """Of a secret; up to 6 its rank is exact, above that it is estimated."""
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """How the model is trained and on what it is measured; the defaults are release-kit's."""
 
@@ -239,6 +251,24 @@ class TrainingPlan:
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 for never. Not used with differential privacy."""
     differential_privacy: DifferentialPrivacy | None = None
+    deduplicate: str = "none"
+    """Which training records are left out: none, exact copies, or near ones."""
+    canaries: Canaries | None = None
+
+
+@dataclass(frozen=True)
+class LeaksPlan:
+    """How long and how closely the weights are asked what they keep of their training data."""
+
+    minutes: float | None = None
+    """After which no new question is put; None for as long as it takes."""
+    records: int = 500
+    """Training records that are asked for, and as many held-out ones, at most."""
+    samples: int = 200
+    """Texts that a generative model writes freely."""
+    shadows: int = 0
+    """Models that are trained like this one on halves of the data, for the likelihood-ratio
+    attack."""
 
 
 @dataclass(frozen=True)
@@ -304,6 +334,7 @@ class Release:
     tracking: Tracking = Tracking()
     load: Path | None = None
     """Where the model lies that is released without training; None where the lineage says it."""
+    leaks: LeaksPlan = LeaksPlan()
 
     @property
     def model_name(self) -> str:
@@ -370,6 +401,7 @@ def read_release(path: Path) -> Release:
         training_lines=dict(_lines(document, ("training",), data.get("training"))),
         tracking=_tracking(data.get("tracking", {})),
         load=file.resolve().parent / data["load"]["path"] if "load" in data else None,
+        leaks=_leaks(data.get("leaks") or {}),
     )
 
 
@@ -576,7 +608,16 @@ def _training(data: dict[str, Any] | None) -> TrainingPlan | None:
     if private := said.pop("differential_privacy", None):
         numbers = {name: float(number) for name, number in private.items()}
         said["differential_privacy"] = DifferentialPrivacy(**numbers)
+    if "canaries" in said:
+        canaries = said.pop("canaries") or {}
+        repeats = tuple(canaries.get("repeats", Canaries.repeats))
+        said["canaries"] = Canaries(**{**canaries, "repeats": repeats})
     return TrainingPlan(**said)
+
+
+def _leaks(data: Mapping[str, Any]) -> LeaksPlan:
+    minutes = data.get("minutes")
+    return LeaksPlan(**{**data, "minutes": None if minutes is None else float(minutes)})
 
 
 def _tracking(data: Mapping[str, Any]) -> Tracking:

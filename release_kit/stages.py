@@ -28,7 +28,7 @@ from release_kit.receipts import (
 )
 from release_kit.release import RELEASE_FILE, PrivacyPlan, TrainingPlan, Upstream
 
-STAGES = ("redact", "train", "evaluate", "load", "build")
+STAGES = ("redact", "train", "evaluate", "load", "leaks", "build")
 """The stages that leave receipts, in their order."""
 
 Receipts = Mapping[str, Receipt]
@@ -51,7 +51,7 @@ def applies(place: Project, stage: str) -> bool:
 
     A model is trained here or loaded; without data at hand there is nothing to redact.
     """
-    if stage == "build":
+    if stage in ("leaks", "build"):
         return True
     if stage == "load" or place.release.training is None:
         return (stage == "load") == (place.release.training is None)
@@ -373,6 +373,27 @@ def _plan_load(place: Project, receipts: Receipts) -> Receipt:
     )
 
 
+def _plan_leaks(place: Project, receipts: Receipts) -> Receipt:
+    # More time asks for more answers of the same kind, and for no other ones.
+    asked = asdict(replace(place.release.leaks, minutes=None))
+    packages = ("torch", "transformers", "numpy", "scipy", "scikit-learn")
+    if place.release.training is None:
+        return _plan("leaks", dict(receipts["load"].outputs), {"leaks": asked}, packages)
+    originals = {f"{one.id} before redaction": digest_of(path_of(one)) for one in datasets(place)}
+    return _plan(
+        "leaks",
+        {
+            **receipts["train"].outputs,
+            "base": receipts["train"].inputs["base"],
+            **_redacted_digests(place, receipts),
+            **_media_digests(place),
+            **originals,
+        },
+        {"training": receipts["train"].parameters["training"], "leaks": asked},
+        packages,
+    )
+
+
 def _plan_build(place: Project, receipts: Receipts) -> Receipt:
     release = place.release
     notices = {
@@ -410,5 +431,6 @@ _PLANS: dict[str, Callable[[Project, Receipts], Receipt]] = {
     "train": _plan_train,
     "evaluate": _plan_evaluate,
     "load": _plan_load,
+    "leaks": _plan_leaks,
     "build": _plan_build,
 }

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import release_kit
+from release_kit import pipeline
 from release_kit.bundle import MANIFEST, write_manifest
 from release_kit.history import Published, remember
 from release_kit.licensing.licenses import license_text, load_licenses
 from release_kit.licensing.policy import load_policy
 from release_kit.licensing.policy_files import BASELINE
 from release_kit.licensing.texts import fingerprint
+from release_kit.memorization.probes import Reading
 from release_kit.project import Project, open_project
 from release_kit.receipts import Receipt, digest_of, read_receipt, write_receipt
 from tests.projects import PIPELINE, edit
@@ -323,6 +325,7 @@ def loaded(project: Path, *changes: tuple[str, str]) -> None:
     shipped = ("changes: All weights were fine-tuned.", "relation: weights-shipped")
     _release(project, (training, ""), shipped, *changes)
     release_kit.load(project)
+    pipeline.leaks(project)
     release_kit.build(project)
 
 
@@ -700,6 +703,25 @@ def _figure(name: str, **said: object) -> Change:
     return change
 
 
+def leak(measure: str, value: float | None, low: float = 0.0, high: float = 1.0) -> Change:
+    """Let the receipt of the leaks say so much of one measure; None: that nobody measured it."""
+
+    def change(project: Path) -> None:
+        file = project / "out/receipts/leaks.json"
+        receipt: dict[str, Any] = json.loads(file.read_bytes())
+        results = receipt["results"]
+        rest = [one for one in results["readings"] if one["measure"] != measure]
+        results["not_measured"].pop(measure, None)
+        if value is None:
+            results["not_measured"][measure] = "there was no time"
+        else:
+            rest.append(asdict(Reading(measure, value, low, high, 100)))
+        results["readings"] = rest
+        file.write_text(json.dumps(receipt), encoding="utf-8")
+
+    return change
+
+
 def published_before(project: Path, *, macro_f1: float = 0.0, **more: Any) -> None:
     """Let an earlier release of the project stand in its history."""
     place = open_project(project)
@@ -885,6 +907,10 @@ CASES: dict[str, Case] = {
         lambda project: published_before(project, test_split="0" * 64),
         lambda project: published_before(project, test_split="0" * 64, repo_id="acme/others"),
     ),
+    "leaks-shown": Case(
+        leak("membership_auc", 0.8, 0.71, 0.89), leak("membership_auc", 0.8, 0.69, 0.89)
+    ),
+    "leaks-unmeasured": Case(leak("membership_auc", None), leak("membership_tpr_1", None)),
     "personal-data": Case(
         _file("contact.txt", "".join(f"It was {value} then.\n" for value in PLANTED.values())),
         _file("contact.txt", "pin topics@1.0.0 or write to nobody@host.invalid\n"),

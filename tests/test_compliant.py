@@ -16,6 +16,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 import release_kit
+from release_kit import pipeline
 from release_kit.auditing.checks import personal_data
 from release_kit.auditing.findings import Verdict
 from release_kit.cards import visible_text
@@ -160,7 +161,7 @@ def _adapter(project: Path) -> None:
         ("\n  datasets:", _ADAPTER),
         ("  epochs: 3", "  method: {kind: lora, ship: adapter}\n  epochs: 20"),
     )
-    for stage in (release_kit.train, release_kit.evaluate):
+    for stage in (release_kit.train, release_kit.evaluate, pipeline.leaks):
         stage(project)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import release_kit
+from release_kit import pipeline
 from release_kit.auditing.findings import Verdict
 from release_kit.datasets.records import read_records
 from release_kit.errors import UnusableInput
@@ -18,7 +19,7 @@ from release_kit.files import sha256_file
 from release_kit.project import open_project
 from tests.projects import PLANTED_EMAIL, edit, write_project
 
-STAGES = ("redact", "train", "evaluate", "build")
+STAGES = ("redact", "train", "evaluate", "leaks", "build")
 
 
 class Lines:
@@ -60,6 +61,7 @@ def test_a_run_makes_every_stage_and_its_receipt(audited_project: Path) -> None:
         "USE_POLICY.md",
         "config.json",
         "datasheet.html",
+        "leaks.svg",
         "licenses",
         "manifest.json",
         "model.safetensors",
@@ -101,7 +103,7 @@ def test_a_second_run_does_nothing(project: Path) -> None:
 
 def test_a_changed_document_rebuilds_the_bundle_only(project: Path) -> None:
     edit(project / "release.yaml", "Sorting notes by topic.", "Sorting notes, and notes only.")
-    assert outcome(project) == {"redact": True, "train": True, "evaluate": True, "build": False}
+    assert outcome(project) == {**dict.fromkeys(STAGES, True), "build": False}
     assert "notes only" in (project / "out" / "bundle" / "README.md").read_text()
 
 
@@ -120,9 +122,9 @@ def test_a_lost_output_is_made_again(project: Path) -> None:
 
 def test_a_stage_out_of_order_says_what_to_run_first(tmp_path: Path) -> None:
     project = write_project(tmp_path / "fresh")
-    for stage in ("train", "evaluate", "build"):
+    for stage in ("train", "evaluate", "leaks", "build"):
         with pytest.raises(UnusableInput) as caught:
-            getattr(release_kit, stage)(project)
+            getattr(pipeline, stage)(project)
         assert "`release-kit redact`" in caught.value.hint
     with pytest.raises(UnusableInput, match="no bundle yet"):
         release_kit.audit(project)
@@ -155,7 +157,7 @@ def test_nothing_is_built_upon_a_stage_that_release_yaml_has_left_behind(
 
 def test_a_license_put_beside_the_base_asks_for_a_build_only(project: Path) -> None:
     (project / "base" / "LICENSE").write_text("Some text.\n")
-    assert outcome(project) == {"redact": True, "train": True, "evaluate": True, "build": False}
+    assert outcome(project) == {**dict.fromkeys(STAGES, True), "build": False}
 
 
 @pytest.mark.parametrize(

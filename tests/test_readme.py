@@ -22,8 +22,9 @@ def test_generated_parts_are_up_to_date() -> None:
 def test_every_command_is_a_function_and_is_told() -> None:
     text = README.read_text(encoding="utf-8")
     alone = {name for name, command in _commands() if " " not in name}
-    # `redact` is a function for a project and one for data outside of any.
-    assert sorted({*alone, "redact_data"}) == sorted(release_kit.__all__)
+    # `redact` is a function for a project and one for data outside of any; so is `leaks`, for one
+    # project and for two.
+    assert sorted({*alone, "redact_data", "compare_leaks"}) == sorted(release_kit.__all__)
     for name in release_kit.__all__:
         assert callable(getattr(release_kit, name))
     for name, _ in _commands():

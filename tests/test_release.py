@@ -15,7 +15,16 @@ from release_kit.files import SCHEMAS, TEMPLATES
 from release_kit.licensing.facts import territories
 from release_kit.pipeline import init
 from release_kit.project import is_project, open_project
-from release_kit.release import Act, CollectionFacts, PrivacyPlan, Release, read_release
+from release_kit.release import (
+    Act,
+    Canaries,
+    CollectionFacts,
+    LeaksPlan,
+    PrivacyPlan,
+    Release,
+    TrainingPlan,
+    read_release,
+)
 from release_kit.strict_yaml import read_yaml
 from tests.projects import RELEASE_YAML
 
@@ -513,6 +522,7 @@ def test_required_field_that_is_missing_is_named(
         ("  seed: 3\n  method:\n    kind: lora\n    ship: adapter", "adaptor", "adapter"),
         ("  seed: 3\n  precision: bfloat16", "bfloat", "bfloat16"),
         ("  seed: 3\n  schedule: cosine", "cosin", "cosine"),
+        ("  seed: 3\n  deduplicate: near", "neer", "near"),
         ("  seed: 3\ntracking:\n  trackers: [wandb]", "[wandbb]", "wandb"),
         (
             "  limitations: [It knows three topics only.]\n  benchmarks:\n"
@@ -534,6 +544,49 @@ def test_mistyped_word_is_told_with_the_nearest_one(
     column = len(f"{key}: [") if mistyped.startswith("[") else len(key) - len(key.lstrip())
     assert (problem.line, problem.column) == (_line(first) + line.count("\n"), column + 1)
     assert str(problem).startswith(f"{problem.path}:{problem.line}:{problem.column}: ")
+
+
+def test_what_is_planted_and_asked_is_as_the_file_says(tmp_path: Path) -> None:
+    assert _read(tmp_path, RELEASE_YAML).leaks == LeaksPlan()
+    assert _read(tmp_path, RELEASE_YAML + "leaks:\n").leaks == LeaksPlan()
+    text = RELEASE_YAML + "leaks: {minutes: 3, records: 40, samples: 0, shadows: 2}\n"
+    assert _read(tmp_path, text).leaks == LeaksPlan(3.0, 40, 0, 2)
+
+    def plan(said: str) -> TrainingPlan | None:
+        return _read(tmp_path, _changed("  seed: 3\n", f"  seed: 3\n{said}")).training
+
+    assert plan("").canaries is None
+    assert plan("  canaries:\n").canaries == Canaries()
+    assert plan("  canaries: {}\n").canaries == Canaries()
+    assert plan("  canaries: {repeats: [2, 8], digits: 9}\n").canaries == Canaries((2, 8), 8, 9)
+    assert plan("").deduplicate == "none"
+    assert plan("  deduplicate: near\n").deduplicate == "near"
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("  canaries: {repeats: []}", "training.canaries.repeats"),
+        ("  canaries: {repeats: [0]}", "training.canaries.repeats.0"),
+        ("  canaries: {repeats: [4, 4]}", "training.canaries.repeats"),
+        ("  canaries: {each: 1}", "training.canaries.each"),
+        ("  canaries: {digits: 3}", "training.canaries.digits"),
+        ("  canaries: {secrets: 3}", "secrets"),
+        ("leaks: {minutes: 0}", "leaks.minutes"),
+        ("leaks: {records: 2}", "leaks.records"),
+        ("leaks: {shadows: -1}", "leaks.shadows"),
+        ("leaks: {samples: many}", "leaks.samples"),
+    ],
+)
+def test_what_cannot_be_planted_or_asked_is_told(tmp_path: Path, line: str, place: str) -> None:
+    text = (
+        _changed("  seed: 3\n", f"  seed: 3\n{line}\n")
+        if line.startswith(" ")
+        else f"{RELEASE_YAML}{line}\n"
+    )
+    (problem,) = _mistakes(tmp_path, text)
+    assert place in problem.message
+    assert problem.line == text[: text.index(line)].count("\n") + 1
 
 
 def test_every_enum_of_the_schema_is_tried_above() -> None:
@@ -692,7 +745,7 @@ def test_the_template_shows_every_section_of_the_schema() -> None:
     schema = json.loads((SCHEMAS / "release.schema.json").read_text(encoding="utf-8"))
     shown = read_yaml(TEMPLATES / "project" / "release.yaml").data
     # What only some projects have stands there as a comment.
-    some = {"load", "tracking"}
+    some = {"leaks", "load", "tracking"}
     assert set(shown) == set(schema["properties"]) - some
     text = (TEMPLATES / "project" / "release.yaml").read_text(encoding="utf-8")
     assert all(f"\n# {name}:" in text for name in some)

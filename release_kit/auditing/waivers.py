@@ -69,6 +69,7 @@ def apply_waivers(
     clauses |= {limit.id for limit in policy.leakage_limits}
     clauses |= {line.id for line in policy.unsearched_media}
     clauses |= {gate.id for gate in policy.quality_gates}
+    clauses |= {gate.id for gate in policy.leak_gates}
     clauses |= {limit.id for limit in policy.weight_limits}
     clauses |= {limit.id for limit in policy.unexamined_weights}
     clauses |= {limit.id for limit in policy.suspicious_matrices}
@@ -79,7 +80,7 @@ def apply_waivers(
             continue
         if waiver.rule not in rules:
             unknown = f"the audit has no rule '{waiver.rule}' that may be waived"
-        elif waiver.clause and waiver.clause not in clauses:
+        elif waiver.clause and not set(waiver.clause.split("+")) <= clauses:
             unknown = f"the policy has no rule or condition '{waiver.clause}'"
         elif waiver.upstream and waiver.upstream not in upstreams:
             unknown = f"the lineage has no upstream '{waiver.upstream}'"

@@ -15,7 +15,7 @@ from release_kit.cli.license import license
 from release_kit.cli.policy import policy
 from release_kit.cli.privacy import redact, scan
 from release_kit.cli.publish import publish, verify
-from release_kit.cli.stages import build, evaluate, init, load, run, train
+from release_kit.cli.stages import build, evaluate, init, leaks, load, run, train
 from release_kit.errors import Refused, ReleaseKitError, UnusableInput
 from release_kit.privacy.detection.light_imports import keep_frameworks_out
 
@@ -36,6 +36,7 @@ for _command in (
     train,
     evaluate,
     load,
+    leaks,
     build,
     run,
     audit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from release_kit.cli.console import say, table, watching
 from release_kit.formats import FORMATS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from release_kit.memorization.comparison import Comparison
     from release_kit.stages import StageResult
 
 project_argument = click.argument(
@@ -66,6 +69,38 @@ def load(project: Path, endpoint: str | None) -> None:
 
     with watching() as watcher:
         result = pipeline.load(project, watcher, endpoint=endpoint)
+    show(result)
+
+
+@click.command()
+@project_argument
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Put no new question after so long. A measurement that ran out of time goes on.",
+)
+@click.option(
+    "--compare",
+    "runs",
+    nargs=2,
+    metavar="RUN_A RUN_B",
+    type=click.Path(path_type=Path, exists=True),
+    help="Measure nothing, and show how what was measured of RUN_B differs from RUN_A; a run is"
+    " a project or its out/leaks.json.",
+)
+def leaks(project: Path, minutes: float | None, runs: tuple[Path, Path] | None) -> None:
+    """Measure what the weights of PROJECT still tell of their training data.
+
+    Canaries, extraction, membership, what redaction took out, and what lies beside the weights:
+    each with its interval. The policy says what is too much, and the audit holds it against that.
+    """
+    from release_kit import pipeline
+
+    if runs is not None:
+        show_comparison(pipeline.compare_leaks(*runs))
+        return
+    with watching() as watcher:
+        result = pipeline.leaks(project, watcher, minutes=minutes)
     show(result)
 
 
@@ -129,6 +164,8 @@ def show(result: StageResult) -> None:
             if steady:
                 columns = ("change", f"after {level}", "before", f"difference {level}")
                 table("After small changes of the texts", columns, steady)
+        case "leaks":
+            _show_leaks(results, skipped)
         case "load":
             parameters = results["parameters"]
             size = "packed" if parameters is None else f"{parameters:,} parameters"
@@ -138,3 +175,39 @@ def show(result: StageResult) -> None:
         case _:
             say(f"Bundle{skipped}: {result.output}")
             say(f"manifest sha256:{results['manifest_digest']}")
+
+
+def _show_leaks(results: Mapping[str, Any], skipped: str) -> None:
+    from release_kit.documents.leaks import leak_section
+
+    section = leak_section(results)
+    rows = [(row.name, row.value, row.interval, row.of) for row in section.rows]
+    table(f"Leaks{skipped}", ("what", "value", f"{100 * section.level:g} %", "of"), rows)
+    for name, why in section.missing:
+        say(f"not measured: {name}: {why}")
+    for note in section.notes:
+        say(f"note: {note}")
+    if not results["complete"]:
+        say("The time did not suffice for everything: `release-kit leaks --minutes N` goes on.")
+
+
+def show_comparison(found: Comparison) -> None:
+    """Print how two measured runs differ."""
+    from release_kit.leak_measures import MEASURES
+
+    rows = []
+    for one in found.changes:
+        name = MEASURES[one.measure].title
+        if one.repeats is not None:
+            name += f", planted {one.repeats} times"
+        apart = ""
+        if one.difference is not None:
+            apart = f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+        rows.append((name, _value(one.before), _value(one.after), apart, one.verdict))
+    runs = (found.first.shown_as, found.second.shown_as)
+    table("Leaks", ("what", *runs, "difference (95 %)", "of the second"), rows)
+    table("Settings that differ", ("setting", *runs), found.settings)
+
+
+def _value(reading: Mapping[str, Any] | None) -> str:
+    return "not measured" if reading is None else f"{reading['value']:.3f}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from release_kit.cards import license_metadata
 from release_kit.documents.curves import curves_alt
+from release_kit.documents.leaks import leak_section
 from release_kit.documents.measures import epochs, measures, robustness, slices
 from release_kit.documents.provenance import how_it_was_made, settings
 from release_kit.documents.rendering import one_line, render
@@ -18,6 +19,8 @@ from release_kit.release import Release
 
 CURVES = "training_curves.svg"
 """The picture of the losses, beside the card."""
+LEAKS = "leaks.svg"
+"""That of what the weights keep, where `leaks_svg` draws one."""
 _LIBRARIES = {False: "transformers", True: "peft"}
 
 
@@ -37,6 +40,7 @@ def model_card(judgement: Judgement, receipts: Mapping[str, Receipt]) -> str:
             "displayed": _displayed(judgement),
             "receipts": {name: receipt.digest for name, receipt in receipts.items()},
             "tools": receipts["load" if "load" in receipts else "train"].tools,
+            "leaks": leak_section(receipts["leaks"].results) if "leaks" in receipts else None,
             **(_of_loaded(receipts) if "load" in receipts else _of_trained(receipts)),
         },
     )

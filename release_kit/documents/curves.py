@@ -1,37 +1,21 @@
-"""The curves of a training as a picture, and the same in words.
-
-White behind the lines, so that they read the same on a light and a dark page; the two colours
-are blue and vermillion of Okabe and Ito's palette for all kinds of colour vision, and dashes and
-marks tell the lines apart without any. One unit of the SVG is a pixel at 400 pixels of width.
-"""
+"""The curves of a training as a picture, and the same in words; `drawing` says how they look."""
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from release_kit.errors import Unfinished, UnusableInput
+from release_kit.documents.drawing import GRID, QUIET, as_png, as_svg
+from release_kit.errors import UnusableInput
 
-_WIDTH, _HEIGHT, _RATE_HEIGHT = 400, 250, 80
-_POINTS_PER_INCH = 72
-_PNG_SCALE = 3
-_TRAINING, _VALIDATION, _QUIET = "#0072B2", "#D55E00", "#595959"
+_HEIGHT, _RATE_HEIGHT = 250, 80
+_TRAINING, _VALIDATION = "#0072B2", "#D55E00"
 _MARKS = 12
 # Of more steps than twice the pixels nobody would see more than their means.
 _MOST_STEPS = 800
 _BROKEN = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
-
-_STYLE = {
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "release-kit",
-}
 
 
 @dataclass(frozen=True)
@@ -67,16 +51,15 @@ def curves_svg(losses: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str,
         UnusableInput: there is no epoch, or one that cannot be read.
         Unfinished: matplotlib is not installed.
     """
-    # A comment of the Creator would tell the version, and the Date the day.
-    told = {"Title": curves_alt(losses), "Creator": None, "Date": None}
-    return _draw(losses, steps, "svg", told).decode("utf-8")
+    title = curves_alt(losses)
+    return as_svg(*_panels(losses, steps), title, sharex=True)
 
 
 def curves_png(
     losses: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]] = ()
 ) -> bytes:
     """Return the picture of `curves_svg` as PNG, 1200 pixels wide; raises the same."""
-    return _draw(losses, steps, "png", {"Software": None})
+    return as_png(*_panels(losses, steps), sharex=True)
 
 
 def curves_alt(losses: Sequence[Mapping[str, Any]]) -> str:
@@ -151,43 +134,24 @@ def _read_steps(steps: Sequence[Mapping[str, Any]], epochs: int) -> _Steps:
     return read
 
 
-def _draw(
-    losses: Sequence[Mapping[str, Any]],
-    steps: Sequence[Mapping[str, Any]],
-    form: str,
-    metadata: Mapping[str, str | None],
-) -> bytes:
+def _panels(
+    losses: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]
+) -> tuple[list[int], Callable[[Sequence[Any]], None]]:
+    """Return the heights of the panels, and what draws into their axes."""
     read = _read(losses)
     single = _read_steps(steps, len(read.epochs))
-    if importlib.util.find_spec("matplotlib") is None:
-        raise Unfinished(
-            "the curves need matplotlib, not installed here",
-            hint="pip install 'release-kit[train]'",
-        )
-    from matplotlib import style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rated = not all(math.isnan(rate) for rate in single.rates)
-    height = _HEIGHT + _RATE_HEIGHT * rated
-    # From the defaults on, so that nobody's own matplotlibrc shows; afterwards all is as before.
-    with style.context(["default", _STYLE]):
-        figure = Figure(
-            figsize=(_WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH), layout="constrained"
-        )
-        FigureCanvasAgg(figure)
-        ratios = [_HEIGHT, _RATE_HEIGHT] if rated else [1]
-        axes = figure.subplots(len(ratios), sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+
+    def draw(axes: Sequence[Any]) -> None:
         _draw_losses(axes[0], read, single)
         if rated:
-            axes[1].plot(single.at, single.rates, color=_QUIET, linewidth=1.2)
+            axes[1].plot(single.at, single.rates, color=QUIET, linewidth=1.2)
             axes[1].set_ylabel("learning\nrate")
             axes[1].set_ylim(bottom=0)
             axes[1].ticklabel_format(axis="y", scilimits=(-2, 3))
         axes[-1].set_xlabel("epoch")
-        written = io.BytesIO()
-        figure.savefig(written, format=form, dpi=_POINTS_PER_INCH * _PNG_SCALE, metadata=metadata)
-    return written.getvalue()
+
+    return [_HEIGHT, _RATE_HEIGHT][: 1 + rated], draw
 
 
 def _draw_losses(axes: Any, read: _Losses, single: _Steps) -> None:
@@ -218,7 +182,7 @@ def _draw_losses(axes: Any, read: _Losses, single: _Steps) -> None:
             label=f"best: epoch {read.epochs[best]}",
         )
     axes.set_ylabel("loss")
-    axes.grid(axis="y", color="#D9D9D9", linewidth=0.6)
+    axes.grid(axis="y", **GRID)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if not axes.lines:
         axes.text(0.5, 0.5, "no loss is a number", ha="center", transform=axes.transAxes)

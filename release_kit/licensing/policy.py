@@ -283,6 +283,51 @@ class QualityGate:
 
 
 @dataclass(frozen=True)
+class LeakGate:
+    """How much of its training data a release may still tell, by one measure."""
+
+    id: str
+    tasks: tuple[str, ...]
+    """The tasks whose releases it is for; any: all models, those without a task among them."""
+    measure: str
+    """A name of `release_kit.leak_measures.MEASURES`; the larger, the more leaks."""
+    by: str
+    """value; low, the lower end of its interval: more is shown; or high, the upper end: more is
+    not excluded."""
+    at_most: float
+    """Above it is a finding."""
+    up_to_repeats: int | None
+    """It is about what stands at most so often in the training data; None for however often."""
+    only_where: str
+    """canaries-planted or values-redacted: it says nothing of other releases; empty for all."""
+    instead: str
+    """The measure that stands in where this one could not be measured; empty for none."""
+    severity: str
+    unmeasured: str
+    """How bad it is when nobody measured it: error or warning."""
+    because: str
+    source: str
+    """Where the number comes from."""
+    how_to_fix: str
+
+    @property
+    def limit(self) -> str:
+        """What it asks for, in words."""
+        return f"{_ENDS[self.by]}at most {self.at_most:g}"
+
+    def is_for(self, task: str) -> bool:
+        """Tell whether it is for models of this task; empty for a task that is none of ours."""
+        return "any" in self.tasks or task in self.tasks
+
+    def met(self, value: float) -> bool:
+        """Tell whether `value` is little enough; NaN never is."""
+        return value <= self.at_most
+
+
+_ENDS = {"value": "", "low": "a lower end of ", "high": "an upper end of "}
+
+
+@dataclass(frozen=True)
 class Policy:
     """Everything a policy file, and those it extends, say."""
 
@@ -321,6 +366,7 @@ class Policy:
     leakage_limits: tuple[LeakageLimit, ...]
     unsearched_media: tuple[UnsearchedMedia, ...]
     quality_gates: tuple[QualityGate, ...]
+    leak_gates: tuple[LeakGate, ...]
     weight_limits: tuple[WeightLimit, ...]
     unexamined_weights: tuple[UnexaminedWeights, ...]
     suspicious_matrices: tuple[SuspiciousMatrix, ...]
@@ -405,6 +451,7 @@ def _policy(files: Sequence[PolicyFile]) -> Policy:
             for item in _added(documents, "data", "unsearched")
         ),
         quality_gates=tuple(_gate(item) for item in _added(documents, "quality", "gates")),
+        leak_gates=tuple(_leak_gate(item) for item in _added(documents, "leaks", "gates")),
         weight_limits=tuple(
             _weight_limit(item) for item in _added(documents, "weights", "lineage")
         ),
@@ -453,6 +500,24 @@ def _gate(item: Mapping[str, Any]) -> QualityGate:
         severity=item["severity"],
         because=item["because"],
         source=item["source"],
+    )
+
+
+def _leak_gate(item: Mapping[str, Any]) -> LeakGate:
+    return LeakGate(
+        id=item["id"],
+        tasks=tuple(item["tasks"]),
+        measure=item["measure"],
+        by=item["by"],
+        at_most=item["at_most"],
+        up_to_repeats=item.get("up_to_repeats"),
+        only_where=item.get("only_where", ""),
+        instead=item.get("instead", ""),
+        severity=item["severity"],
+        unmeasured=item.get("unmeasured", "warning"),
+        because=item["because"],
+        source=item["source"],
+        how_to_fix=item["how_to_fix"],
     )
 
 

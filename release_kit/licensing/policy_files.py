@@ -2,7 +2,7 @@
 
 A policy may extend another one, and can then only tighten it: add rules that review or deny, make
 a rule of the other stricter, move a knob towards its strict end, and add to what is asked of data,
-quality and weights. Mistakes are told all at once, with the line and column of each.
+quality, weights and leaks. Mistakes are told all at once, with the line and column of each.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from release_kit.errors import Problem, UnusableInput
 from release_kit.figures import CLASS_FIGURES, FIGURES, FIGURES_OF
 from release_kit.files import POLICIES, shown
+from release_kit.leak_measures import FOLDER_MEASURES, MEASURES, MEASURES_OF
 from release_kit.licensing.licenses import load_licenses
 from release_kit.strict_yaml import Document, Pointer, check, read_yaml
 
@@ -224,9 +225,10 @@ def _own_mistakes(read: PolicyFile) -> Iterator[Problem]:
     yield from _unknown_facts(read)
     yield from _twins(read)
     yield from _dates(read)
-    for index, item in read.items(*_GATES):
-        for key, said, hint in _gate_mistakes(item):
-            yield read.problem((*_GATES, index, key), said, hint)
+    for gates, mistakes in ((_GATES, _gate_mistakes), (_LEAK_GATES, _leak_gate_mistakes)):
+        for index, item in read.items(*gates):
+            for key, said, hint in mistakes(item):
+                yield read.problem((*gates, index, key), said, hint)
     for index, item in read.items("rules"):
         if read.overlay and item["decide"] == DECISIONS[0]:
             yield read.problem(
@@ -250,7 +252,7 @@ def _overlay_mistakes(read: PolicyFile) -> Iterator[Problem]:
                 (key,),
                 f"{key} belongs into the policy that is extended, not into one that extends it",
                 "here: rules, tighten, knobs, waivers.granted, personal_data.min_score, data,"
-                " quality, weights",
+                " quality, weights, leaks",
             )
     for section, here in (("waivers", {"granted"}), ("personal_data", {"min_score"})):
         for key in sorted(set(_mapping(read.document.data, section)) - here):
@@ -319,8 +321,40 @@ def _gate_mistakes(item: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         better, right = ("lower", "at_most") if kind.lower_is_better else ("higher", "at_least")
         yield key, f"{name} is better the {better} it is", f"write {right}"
         return
-    least, most, limit = 0.0 if of == "value" else -kind.most, kind.most, item[key]
-    # What every figure reaches, and what none does.
+    yield from _out_of_reach(name, item, key, 0.0 if of == "value" else -kind.most, kind.most)
+
+
+def _leak_gate_mistakes(item: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield key, mistake and hint for a gate about what is not measured, or that says nothing."""
+    name = item["measure"]
+    kind = MEASURES[name]
+    for task in item["tasks"]:
+        known = FOLDER_MEASURES if task == "any" else MEASURES_OF[task]
+        models = "models of any task" if task == "any" else f"models for {task}"
+        for key in ("measure", "instead"):
+            if key in item and item[key] not in known:
+                said = f"{item[key]} is not measured of {models}, so the gate could never be met"
+                yield key, said, _near(item[key], known)
+    if item.get("instead") == name:
+        yield "instead", f"{name} cannot stand in for itself", "take it out"
+    if "up_to_repeats" in item and not kind.by_repeats:
+        said = f"{name} is not told apart by how often something stands in the training data"
+        yield "up_to_repeats", said, "take it out"
+    where = item.get("only_where")
+    if where and not name.startswith(_MEASURED_WHERE[where]):
+        said = f"{name} is measured everywhere, and this gate would be silent without {where}"
+        yield "only_where", said, "take it out"
+    yield from _out_of_reach(name, item, "at_most", kind.least, kind.most)
+
+
+_MEASURED_WHERE = {"canaries-planted": "canary_", "values-redacted": "redacted_"}
+
+
+def _out_of_reach(
+    name: str, item: Mapping[str, Any], key: str, least: float, most: float
+) -> Iterator[tuple[str, str, str]]:
+    limit = item[key]
+    # What everything reaches, and what nothing does.
     trivial, hopeless = limit <= least, limit > most
     if key == "at_most":
         trivial, hopeless = limit >= most, limit < least
@@ -344,11 +378,13 @@ def _twins(read: PolicyFile) -> Iterator[Problem]:
 
 _GRANTED = ("waivers", "granted")
 _GATES = ("quality", "gates")
+_LEAK_GATES = ("leaks", "gates")
 _ADDED_TO = (
     ("data", "demands"),
     ("data", "leakage"),
     ("data", "unsearched"),
     _GATES,
+    _LEAK_GATES,
     ("weights", "lineage"),
     ("weights", "unexamined"),
     ("weights", "suspicious"),

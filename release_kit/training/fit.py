@@ -88,6 +88,8 @@ class TrainingResult:
     """The steps from whose checkpoints a killed training went on."""
     privacy: Privacy | None = None
     """What the weights are guaranteed to hide of a record; None where the plan asks for nothing."""
+    planted: int = 0
+    """Records learned besides those of the training split: canaries and their repeats."""
 
 
 def fit(
@@ -102,6 +104,7 @@ def fit(
     revision: str = "",
     meter: Meter | None = None,
     log: Callable[[int, Mapping[str, float]], None] | None = None,
+    planted: Sequence[Record] = (),
 ) -> TrainingResult:
     """Fine-tune the model in `base` on `records` and write it to `output`, whole or not at all.
 
@@ -120,6 +123,8 @@ def fit(
     Where the memory of the GPU does not suffice, the rows of an update go through the model in
     more parts, from the newest checkpoint or from the start; that is told.
 
+    The records in `planted` are learned besides, and neither validate nor stand in any split.
+
     With differential privacy no two trainings end with the same bytes, killed or not, and each
     states what it guarantees: `release_kit.training.private`.
 
@@ -135,17 +140,18 @@ def fit(
     started = time.monotonic()
     need("torch", "transformers", "accelerate", "safetensors")
     task, plan = settled(plan)
-    splits = split(task.read(plan, records), plan)
+    splits, sizes = _splits(task, plan, records, planted)
     _check_output(base, output)
 
     import torch
 
     watcher = watcher if processes.is_main() else SILENT
-    sizes = splits.sizes
     watcher.say(
         f"{sizes.train} records train, {sizes.validation} validate,"
         f" {sizes.test} are held out for the evaluation"
     )
+    if planted:
+        watcher.say(f"{len(planted)} records more are planted, to see what the weights keep")
     mechanism = mechanism_of(plan, task, splits, watcher)
     if shards(plan):
         watcher.say("the weights are spread, so a training that is killed starts anew")
@@ -163,7 +169,9 @@ def fit(
                 sides = (splits.train, splits.validation, splits.test)
                 content = (example.text for side in sides for example in side)
                 threads = torch.get_num_threads()
-                bound = run_of(plan, base, records, run.device, threads, content=content)
+                bound = run_of(
+                    plan, base, (*records, *planted), run.device, threads, content=content
+                )
                 if mechanism:
                     bound["differential privacy"] = asdict(mechanism)
                 kept = Checkpoints(checkpoints, bound, watcher)
@@ -202,6 +210,7 @@ def fit(
         labels=loaded.labels,
         pipeline_tag=task.pipeline_tag,
         sizes=sizes,
+        planted=len(planted),
         steps=steps,
         parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
         trained=trained,
@@ -217,6 +226,33 @@ def fit(
         resumed=tuple(recorder.resumed),
         privacy=privacy_of(mechanism, steps),
     )
+
+
+def _splits(
+    task: Task, plan: TrainingPlan, records: Sequence[Record], planted: Sequence[Record]
+) -> tuple[Splits, SplitSizes]:
+    """Return what trains, validates and is held out, and its sizes without what is planted."""
+    # Read together, so that what is planted has to fit the rest.
+    examples = task.read(plan, (*records, *planted))
+    splits = split(examples[: len(records)], plan)
+    train = (*splits.train, *examples[len(records) :])
+    return replace(splits, train=train), splits.sizes
+
+
+def fit_examples(task: Task, plan: TrainingPlan, base: Path, splits: Splits) -> Loaded:
+    """Train as `fit` does, on exactly these splits, and return the model; nothing is written.
+
+    Raises:
+        UnusableInput: as `fit` does.
+        Unfinished: the training diverged.
+    """
+    with quiet(), tempfile.TemporaryDirectory(prefix="release-kit-") as scratch:
+        mechanism = mechanism_of(plan, task, splits, SILENT)
+        recorder = recorder_of(plan, SILENT, time.monotonic())
+        run = _Run(task, plan, splits, base, Path(scratch), mechanism)
+        loaded, _ = run.train(recorder, None, SILENT)
+    _check_finite(loaded, recorder.losses)
+    return finished(plan, loaded)
 
 
 @dataclass(frozen=True)

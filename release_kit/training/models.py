@@ -285,6 +285,17 @@ def device_of() -> Any:
     return found or torch.device("cpu")
 
 
+def in_half(plan: TrainingPlan) -> bool:
+    """Tell whether the plan's arithmetic is bfloat16 here: by itself where the GPU has it."""
+    import torch
+
+    if plan.precision != "auto":
+        return plan.precision == "bfloat16"
+    return bool(
+        torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+
+
 def in_batches(
     loaded: Loaded,
     rows: Sequence[Mapping[str, Any]],

@@ -63,9 +63,10 @@ class Splits:
 
 
 def split(examples: Sequence[Example], plan: TrainingPlan) -> Splits:
-    """Split `examples` by the plan's seed and shares.
+    """Split `examples` by the plan's seed and shares, and leave copies out of the training split.
 
-    Texts that differ only in spacing, case, marks or Unicode form count as the same. The shares
+    Texts that differ only in spacing, case, marks or Unicode form count as the same. Of copies
+    with the same labels the first stays; what is held out stays whole, as the world is. The shares
     are met on average, not exactly, and the less so the larger the families of near copies are;
     the classes are not balanced between the splits.
 
@@ -89,6 +90,7 @@ def split(examples: Sequence[Example], plan: TrainingPlan) -> Splits:
     train: list[Example] = []
     validation: list[Example] = []
     test: list[Example] = []
+    kin: list[int] = []
     for one, example in zip(family, examples, strict=True):
         if places[one] < plan.test_share:
             test.append(example)
@@ -96,6 +98,8 @@ def split(examples: Sequence[Example], plan: TrainingPlan) -> Splits:
             validation.append(example)
         else:
             train.append(example)
+            kin.append(one)
+    train = _without_copies(train, kin, plan.deduplicate)
 
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         if not part:
@@ -113,6 +117,17 @@ def split(examples: Sequence[Example], plan: TrainingPlan) -> Splits:
             + _largest(family, examples),
         )
     return Splits(tuple(train), tuple(validation), tuple(test), labels)
+
+
+def _without_copies(examples: list[Example], family: list[int], kind: str) -> list[Example]:
+    """Return the first of each text, or of each family, for each set of labels."""
+    if kind == "none":
+        return examples
+    first: dict[tuple[Any, tuple[str, ...]], Example] = {}
+    for one, example in zip(family, examples, strict=True):
+        same = one if kind == "near" else _same(example.text)
+        first.setdefault((same, example.labels), example)
+    return list(first.values())
 
 
 def _labels(examples: Sequence[Example]) -> tuple[str, ...]:

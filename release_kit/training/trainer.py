@@ -18,7 +18,7 @@ from release_kit.progress import Watcher
 from release_kit.release import EarlyStopping, TrainingPlan
 from release_kit.training.checkpoints import EVERY_MINUTES, Checkpoints
 from release_kit.training.energy import Meter
-from release_kit.training.models import Loaded, length_of
+from release_kit.training.models import Loaded, in_half, length_of
 from release_kit.training.rows import Rows
 
 # numpy takes seeds of 32 bits.
@@ -291,7 +291,6 @@ def arguments_of(plan: TrainingPlan, scratch: Path, *, save: bool) -> Any:
     from transformers import TrainingArguments
 
     cuda = torch.cuda.is_available()
-    half = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     share = plan.batch_size // (plan.accumulate * processes.count())
     arguments = TrainingArguments(
         output_dir=str(scratch),
@@ -308,7 +307,7 @@ def arguments_of(plan: TrainingPlan, scratch: Path, *, save: bool) -> Any:
         use_cpu=not torch.accelerator.is_available(),
         ddp_backend="gloo" if processes.count() > 1 and not cuda else None,
         ddp_find_unused_parameters=False,
-        bf16=half if plan.precision == "auto" else plan.precision == "bfloat16",
+        bf16=in_half(plan),
         torch_compile=plan.compile,
         seed=plan.seed % SEEDS,
         logging_strategy="epoch",

@@ -19,7 +19,9 @@ from release_kit.documents.measures import epochs
 from release_kit.documents.rendering import one_line
 from release_kit.errors import UnusableInput
 from release_kit.licensing.licenses import identified, load_licenses
+from release_kit.project import open_project
 from release_kit.publishing.rehearsal.rules import read_card
+from release_kit.receipts import read_receipt
 from release_kit.release import Release
 from release_kit.strict_yaml import parse_yaml
 from tests.documents.facts import card, judged, receipts, release
@@ -404,6 +406,9 @@ def test_card_of_a_real_run_has_the_same_structure(tmp_path: Path, audited_proje
     # The tests' project asks for neither.
     results = {**lean["evaluate"].results, "slices": [], "robustness": []}
     lean["evaluate"] = replace(lean["evaluate"], results=results)
+    measured = read_receipt(open_project(audited_project).receipt("leaks"))
+    assert measured
+    lean["leaks"] = measured
     made = model_card(judged(subject), lean)
     without_rows = [
         [kind for kind in structure(_body(text)) if not kind.startswith(("t", "  "))]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -490,12 +491,32 @@ def test_the_script_does_the_tasks_and_the_same_command_ends_the_run(
 
 # --- processes that die
 
+# A worker process reads this too, and so is stopped where a test wants it.
 COORDINATOR = """
+import atexit
+import os
 import sys
+import time
 from pathlib import Path
 from release_kit.errors import Unfinished
+from release_kit.privacy.corpus import cluster
 from release_kit.privacy.corpus import run as corpus_run
 from release_kit.privacy.corpus.cluster import Asked, Cluster, redact_on_cluster
+
+moment, share = os.environ.get("STOP"), cluster._share
+
+def stop():
+    Path(__file__).with_name("stopped").joinpath(str(os.getpid())).touch()
+    time.sleep(600)
+
+def sharing(order, place):
+    if place[0] == 0:
+        return share(order, place)
+    if place[0] == 1 and moment == "fails":
+        while not list(Path(order.target).rglob("completions/00000")):
+            time.sleep(0.02)
+        raise Unfinished("said by a task")
+    stop()
 
 if __name__ == "__main__":
     corpus_run._PART = 2_000
@@ -504,7 +525,13 @@ if __name__ == "__main__":
     try:
         redact_on_cluster([source], target, Asked(settings, operator="surrogate"), where)
     except Unfinished as error:
-        sys.exit(error.message)
+        sys.exit(f"{error.message}: {error.hint}")
+elif moment == "starts":
+    stop()
+elif moment == "leaves":
+    atexit.register(stop)
+elif moment:
+    cluster._share = sharing
 """
 
 
@@ -552,32 +579,91 @@ def test_after_a_kill_only_missing_tasks_run_and_the_bytes_are_the_same(
     assert content(target) == content(tmp_path / "alone")
 
 
+def stopped(tmp_path: Path) -> list[int]:
+    return [int(path.name) for path in (tmp_path / "stopped").iterdir()]
+
+
+def family(pid: int) -> list[int]:
+    """Return the processes that descend from one."""
+    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(below for child in children for below in family(child))]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT RUN: children are looked up in /proc")
-def test_a_worker_that_dies_is_told(tmp_path: Path, source: Path, asked: Asked) -> None:
+@pytest.mark.parametrize(
+    ("moment", "says"),
+    [
+        ("starts", "a worker process ended without a word: .*run the same command again"),
+        ("works", "a worker process ended without a word: .*run the same command again"),
+        ("fails", "said by a task"),
+    ],
+)
+def test_a_worker_that_dies_or_fails_ends_the_run_and_the_next_goes_on(
+    *,
+    tmp_path: Path,
+    source: Path,
+    asked: Asked,
+    moment: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     needs("datatrove")
-    # Work for longer than it takes to be seen.
-    many = "".join(json.dumps({"text": f"{n} {MAIL} {DENIED}"}) + "\n" for n in range(60_000))
-    (source / "many.jsonl").write_text(many)
+    target = tmp_path / "to"
+    (tmp_path / "stopped").mkdir()
+    monkeypatch.setenv("STOP", moment)
     with coordinator(tmp_path, source, asked) as process:
-        children = Path("/proc", str(process.pid), "task", str(process.pid), "children")
-
-        def workers() -> list[int]:
-            pids = [int(pid) for pid in children.read_text().split()]
-            begun = list((tmp_path / "to").rglob("logs/task_*.log"))
-            return sorted(pids[-2:], key=used)[-1:] if len(pids) >= 4 and begun else []
-
-        def used(pid: int) -> int:
-            # The time that it has worked: one without work dies with the queue's lock in its hand.
-            return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
-
-        until(workers, process=process)
-        # It must have been seen alive.
-        time.sleep(2 * cluster._LOOK)
-        os.kill(workers()[0], signal.SIGKILL)
+        there = []
+        if moment != "fails":
+            # Of two that are stopped one dies; the other has to be ended.
+            until(lambda: len(stopped(tmp_path)) == 2, process=process)
+            there = family(process.pid)
+            os.kill(stopped(tmp_path)[0], signal.SIGKILL)
         _, said = process.communicate(timeout=240)
     assert process.returncode == 1
-    assert "a worker process ended without a word" in said
+    assert re.search(says, said)
+    assert len(there) >= 2 or moment == "fails"
+    until(lambda: not any(map(alive, [*there, *stopped(tmp_path)])))
+    done = len(list((target / FOLDER).glob("entries/*")))
+    assert bool(done) == (moment != "starts")
+    worked = worked_on(monkeypatch)
+    redact_on_cluster([source], target, asked, replace(LOCAL, tasks=4))
+    alone_from = len(worked)
+    alone(source, tmp_path / "alone", asked)
+    assert alone_from == len(worked) - alone_from - done
+    assert content(target) == content(tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="NOT RUN: nothing is killed there")
+def test_a_worker_that_dies_after_its_word_is_not_missed(
+    tmp_path: Path, source: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("datatrove")
+    (tmp_path / "stopped").mkdir()
+    monkeypatch.setenv("STOP", "leaves")
+    killed: set[int] = set()
+    with coordinator(tmp_path, source, asked) as process:
+
+        def ended() -> bool:
+            for pid in set(stopped(tmp_path)) - killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+            return process.poll() is not None
+
+        until(ended)
+        _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert len(killed) == 4
+    alone(source, tmp_path / "alone", asked)
+    assert content(tmp_path / "to") == content(tmp_path / "alone")
 
 
 # --- Ray: a cluster of two nodes on this machine

@@ -79,6 +79,7 @@ def test_a_model_of_the_hub_is_released_as_it_was_there(
 
     # Nothing asks the Hub again.
     assert release_kit.load(project, endpoint=NOBODY, token="").skipped
+    release_kit.leaks(project)
     release_kit.build(project)
     report = release_kit.audit(project)
     assert (report.findings, report.verdict) == ((), Verdict.PASS)

@@ -240,6 +240,27 @@ def test_the_split_is_the_same_each_time_and_a_new_record_moves_no_old_one() -> 
     assert other.test != first.test
 
 
+def test_copies_are_left_out_of_training_alone() -> None:
+    examples = read_examples(PLAN, topic_records(200))
+    shouted = [dataclasses.replace(one, text=one.text.upper()) for one in examples]
+    near = [dataclasses.replace(one, text=f"{one.text} and") for one in examples]
+    other = "recipe" if examples[0].labels == ("license",) else "license"
+    relabelled = [dataclasses.replace(examples[0], labels=(other,))]
+    every = [*examples, *shouted, *near, *relabelled]
+    whole = split(every, PLAN)
+    for kind, most in (("exact", 2), ("near", 1)):
+        less = split(every, dataclasses.replace(PLAN, deduplicate=kind))
+        assert (less.validation, less.test) == (whole.validation, whole.test)
+        assert set(map(id, less.train)) <= set(map(id, whole.train))
+        # The first of each stays, and a text with another label is no copy.
+        said = [(one.text.casefold(), one.labels) for one in less.train]
+        assert len(set(said)) == len(said) < len(whole.train)
+        assert len(said) <= most * len({one.text.casefold() for one in whole.train})
+        assert {one.labels for one in less.train} == {one.labels for one in whole.train}
+    one = split(every, dataclasses.replace(PLAN, deduplicate="near"))
+    assert len(one.train) < len(split(every, dataclasses.replace(PLAN, deduplicate="exact")).train)
+
+
 def test_the_shares_are_met_on_average() -> None:
     examples = [example(f"text {n}", "ab"[n % 2]) for n in range(4000)]
     sizes = split(examples, PLAN).sizes

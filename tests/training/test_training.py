@@ -14,12 +14,15 @@ import pytest
 from release_kit.datasets.records import Record
 from release_kit.errors import Unfinished, UnusableInput
 from release_kit.files import sha256_file
+from release_kit.memorization.asking import losses
+from release_kit.release import TrainingPlan
 from release_kit.training.classes import figures
 from release_kit.training.evaluation import evaluate_model
 from release_kit.training.figures import total
 from release_kit.training.fit import fit
 from release_kit.training.models import Loaded, need, quiet
 from release_kit.training.splits import split
+from release_kit.training.tasks import settled
 from release_kit.training.tasks.text_classification import load, measure, read_examples
 from tests.tiny_models import tiny_bert
 from tests.training.conftest import PLAN, Run, Watching
@@ -137,6 +140,33 @@ def test_the_same_seed_gives_the_same_bytes_and_not_a_word_on_the_terminal(
     assert [loss.validation_loss for loss in again.losses] == [
         loss.validation_loss for loss in run.result.losses
     ]
+
+
+def test_what_is_planted_is_learned_and_stands_in_no_split(
+    base: Path, run: Run, records: list[Record], tmp_path: Path
+) -> None:
+    secret = Record({"text": "storm storm 4 8 1", "label": "recipe"}, "canary", 1)
+    plan = dataclasses.replace(PLAN, epochs=2)
+    watching = Watching()
+    result = fit(plan, base, records, tmp_path / "planted", watching, planted=[secret] * 30)
+    assert (result.planted, result.sizes) == (30, run.result.sizes)
+    assert result.steps > run.result.steps / PLAN.epochs * 2
+    assert "30 records more are planted" in " ".join(watching.lines)
+    without = fit(plan, base, records, tmp_path / "without")
+    assert without.planted == 0
+    losses = {
+        name: evaluated(tmp_path / name, secret, plan, records) for name in ("planted", "without")
+    }
+    assert losses["planted"] < losses["without"] / 2
+    # A record that the task cannot read is not planted.
+    with pytest.raises(UnusableInput, match="cannot be learned"):
+        fit(plan, base, records, tmp_path / "bad", planted=[Record({"text": ""}, "canary", 1)])
+
+
+def evaluated(model: Path, record: Record, plan: TrainingPlan, records: list[Record]) -> float:
+    task, plan = settled(plan)
+    examples = task.read(plan, [*records, record])
+    return float(losses(task, task.load(plan, model, None), examples[-1:], plan)[0])
 
 
 def test_another_seed_gives_another_model(

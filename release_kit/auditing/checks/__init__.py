@@ -8,6 +8,7 @@ from release_kit.auditing.checks import (
     data_declarations,
     derivation,
     leakage,
+    leaks,
     license,
     lineage,
     manifest,
@@ -33,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     data_declarations.CHECK,
     leakage.CHECK,
     quality.CHECK,
+    leaks.CHECK,
     personal_data.CHECK,
     secrets.CHECK,
 )

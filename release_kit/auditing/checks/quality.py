@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from release_kit.auditing.candidate import Candidate
 from release_kit.auditing.checks.check import Check, Outcome
+from release_kit.auditing.checks.gates import about, finite, mapping, rank
 from release_kit.auditing.findings import Finding, NotExamined, Rule, Severity
 from release_kit.figures import CLASS_FIGURES, FIGURES
 from release_kit.history import Published
@@ -94,16 +94,13 @@ def _of_loaded(candidate: Candidate) -> Outcome:
     if not gates:
         because = "no gate of the policy is for what this model is for, and nobody measured it"
         return Outcome((), {"quality gates": 0}, (NotExamined(RELEASE_FILE, because),))
+    strictest = min(gates, key=lambda gate: rank(gate.severity))
     findings = [
         _finding(UNMEASURED, gate, f"the gate {gate.id} of the policy is {said}", _ELSEWHERE)
         for gate in gates
-        if told.get("architecture") or gate.id == _strictest(gates).id
+        if told.get("architecture") or gate.id == strictest.id
     ]
     return Outcome(tuple(findings), {"quality gates": len(gates)})
-
-
-def _strictest(gates: Sequence[QualityGate]) -> QualityGate:
-    return min(gates, key=lambda gate: list(Severity).index(Severity(gate.severity)))
 
 
 def _incomparable(last: Published | None, task: str, results: Mapping[str, Any]) -> str:
@@ -127,7 +124,7 @@ def _readings(
         return
     name = FIGURES[gate.figure].title
     if gate.where == "test":
-        figure = _mapping(_mapping(results.get("figures")).get(gate.figure))
+        figure = mapping(mapping(results.get("figures")).get(gate.figure))
         if gate.of == "change":
             before = last.figures.get(gate.figure) if last else None
             version = last.version if last else ""
@@ -139,7 +136,7 @@ def _readings(
     parts = results.get("slices" if slices else "robustness") or ()
     for part in parts:
         where = _slice(part) if slices else f"after the change '{part['change']}'"
-        figure = _mapping(_mapping(part.get("figures")).get(gate.figure))
+        figure = mapping(mapping(part.get("figures")).get(gate.figure))
         yield _Reading(f"{_said(gate, name)} {where}", _number(gate, figure), where)
     if not parts:
         where = "on parts of the test records" if slices else "after small changes of the texts"
@@ -154,11 +151,11 @@ def _of_classes(
     for one in classes:
         what = f"{title} of the class '{one['label']}'"
         # The score of a class that no test record has is 0 by definition, and measures nothing.
-        value = _finite(one.get(score)) if one.get("support") else None
+        value = finite(one.get(score)) if one.get("support") else None
         if gate.of == "change":
-            before = _mapping(last.classes.get(one["label"])).get(gate.figure) if last else None
+            before = mapping(last.classes.get(one["label"])).get(gate.figure) if last else None
             what += f" less that of version {last.version}" if last else ""
-            value = _difference(value, _finite(before))
+            value = _difference(value, finite(before))
         yield _Reading(what, value, one["label"])
     if not classes:
         yield _Reading(f"{title} of each class", None)
@@ -180,30 +177,20 @@ def _slice(part: Mapping[str, Any]) -> str:
 def _number(gate: QualityGate, figure: Mapping[str, Any]) -> float | None:
     """Return what the gate is about; None where it was not measured."""
     if gate.by == "interval":
-        span = _mapping(figure.get("interval" if gate.of == "value" else "gain"))
-        return _finite(span.get("low" if gate.at_least is not None else "high"))
+        span = mapping(figure.get("interval" if gate.of == "value" else "gain"))
+        return finite(span.get("low" if gate.at_least is not None else "high"))
     return (
-        _finite(figure.get("value"))
-        if gate.of == "value"
-        else _less(figure, figure.get("baseline"))
+        finite(figure.get("value")) if gate.of == "value" else _less(figure, figure.get("baseline"))
     )
 
 
 def _less(figure: Mapping[str, Any], other: Any) -> float | None:
-    return _difference(_finite(figure.get("value")), _finite(other))
+    return _difference(finite(figure.get("value")), finite(other))
 
 
 def _difference(value: float | None, less: float | None) -> float | None:
     # 0.78 less 0.8 is not below -0.02 to anybody but a binary computer.
     return None if value is None or less is None else round(value - less, 9)
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 _BETTER = "Train a better model, or have the policy's owner change the gate or grant a waiver."
@@ -222,15 +209,7 @@ _AGAIN = (
 
 
 def _finding(rule: Rule, gate: QualityGate, said: str, fix: str) -> Finding:
-    return Finding(
-        rule.id,
-        Severity(gate.severity),
-        said,
-        RELEASE_FILE,
-        fix=fix,
-        cites=(f"policy: {gate.because}", f"the number: {gate.source}"),
-        clause=gate.id,
-    )
+    return about(rule, (gate,), gate.severity, said, fix)
 
 
 CHECK = Check(

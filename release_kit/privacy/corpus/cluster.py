@@ -16,12 +16,11 @@ import json
 import logging
 import os
 import shlex
-import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -36,7 +35,7 @@ from release_kit.privacy.corpus import run as corpus_run
 from release_kit.privacy.corpus.journal import Journal, key_check
 from release_kit.privacy.corpus.parts import Part, Plan, learn
 from release_kit.privacy.corpus.run import cores, redact_corpus
-from release_kit.privacy.corpus.workers import Failure, in_words
+from release_kit.privacy.corpus.workers import Failure, begin_process, in_words
 from release_kit.privacy.detection.light_imports import keep_frameworks_out
 from release_kit.privacy.redaction.operators import DRAWN, KEY_VARIABLE
 from release_kit.privacy.redaction.scan_report import Report
@@ -50,6 +49,11 @@ _LOOK = 2.0
 """Seconds between two looks at how far the tasks are."""
 _GIB = 1 << 30
 _AGAIN = "run the same command again"
+_LOST = Failure(
+    False,
+    "a worker process ended without a word",
+    f"most often the memory was full; {_AGAIN}, with fewer --workers: it goes on from here",
+)
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,9 @@ def redact_on_cluster(
         records = journal.folder / "datatrove" / f"{order[:16]}-{tasks}"
         executor = _executor(cluster, Share(str(there), order), tasks, records)
         if executor.get_incomplete_ranks():
-            with _looking(journal, len(parts), watcher) as lost:
-                _run(executor, lost)
+            here_alone = cluster.executor == "local"
+            with _looking(journal, len(parts), watcher):
+                _run(partial(_run_here, executor) if here_alone else executor.run)
     left = len(executor.get_incomplete_ranks())
     if left:
         raise _to_be_done(executor, left, tasks)
@@ -157,7 +162,6 @@ class Share:
             UnusableInput: the settings, the key or the packages here are not those of the run.
             Unfinished: a text could not be judged, or a file changed.
         """
-        _end_with_parent()
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         keep_frameworks_out()
@@ -439,33 +443,22 @@ def _environment() -> str:
     return f"source {shlex.quote(str(activate))}"
 
 
-def _run(executor: Any, lost: threading.Event) -> None:
+def _run(run: Callable[[], Any]) -> None:
     """Have the tasks done or, on Slurm, taken."""
     refused = False
 
-    def run(_: None) -> None:
+    def running(_: None) -> None:
         nonlocal refused
         try:
-            executor.run()
+            run()
         except (FileNotFoundError, subprocess.CalledProcessError):
             refused = True
 
-    said: Failure | None = None
-    try:
-        said = in_words(run, None)
-    except KeyboardInterrupt:
-        if not lost.is_set():
-            raise
+    said = in_words(running, None)
     # Raised out here: inside a handler it would carry the other exception along.
-    if lost.is_set():
-        raise Unfinished(
-            "a worker process ended without a word",
-            hint="most often the memory was full; run again with fewer --workers",
-        )
     if refused:
         raise Unfinished("sbatch did not take the tasks", hint="it said why above; then " + _AGAIN)
-    if said is not None:
-        raise said.error()
+    _raise(said)
 
 
 def _to_be_done(executor: Any, left: int, tasks: int) -> Unfinished:
@@ -480,7 +473,77 @@ def _to_be_done(executor: Any, left: int, tasks: int) -> Unfinished:
     )
 
 
-# --- how far it is, and who is still there
+# --- the tasks of this machine
+
+
+def _run_here(executor: Any) -> None:
+    """Have the tasks done, each by a process of its own, so many at a time as there are workers.
+
+    datatrove's pool gives its workers one queue, and who is killed while it waits there keeps the
+    lock: the others, and the end of the pool, then wait without end. Here nothing is shared; each
+    process has a pipe to tell how it went, and the pipe closes when the process dies.
+
+    Raises:
+        UnusableInput: as the first task that failed; the others are ended.
+        Unfinished: likewise; or a process ended without a word.
+    """
+    from multiprocessing import get_context
+    from multiprocessing.connection import wait
+
+    executor.save_executor_as_json()
+    ranks = executor.get_incomplete_ranks()
+    if executor.workers == 1:
+        for rank in ranks:
+            _raise(_done(executor, rank))
+        return
+    context = get_context("spawn")
+    under_way: dict[Any, Any] = {}
+    try:
+        while ranks or under_way:
+            while ranks and len(under_way) < executor.workers:
+                ear, mouth = context.Pipe(duplex=False)
+                words = (executor, ranks.pop(0), mouth)
+                process = context.Process(target=_work, args=words, daemon=True)
+                process.start()
+                # Its own end must be the last one that is open.
+                mouth.close()
+                under_way[ear] = process
+            for ready in wait(list(under_way)):
+                _raise(_heard(ready))
+                under_way.pop(ready).join()
+    finally:
+        for process in under_way.values():
+            process.kill()
+            process.join()
+
+
+def _work(executor: Any, rank: int, mouth: Any) -> None:
+    begin_process()
+    mouth.send(_done(executor, rank))
+
+
+def _done(executor: Any, rank: int) -> Failure | None:
+    def do(rank: int) -> None:
+        # As any but the first worker it is silent on this terminal.
+        executor._run_for_rank(rank, local_rank=1)
+
+    return in_words(do, rank)
+
+
+def _heard(ear: Any) -> Failure | None:
+    try:
+        said: Failure | None = ear.recv()
+    except (EOFError, OSError):
+        said = _LOST
+    return said
+
+
+def _raise(said: Failure | None) -> None:
+    if said is not None:
+        raise said.error()
+
+
+# --- how far it is
 
 
 class _Steps:
@@ -494,54 +557,21 @@ class _Steps:
 
 
 @contextmanager
-def _looking(journal: Journal, parts: int, watcher: Watcher) -> Iterator[threading.Event]:
-    """Tell how many parts are done while the block runs.
-
-    Yields an event that is set when a worker process of this machine died; datatrove would wait
-    for it without end, so the block is interrupted.
-    """
-    ended, lost = threading.Event(), threading.Event()
+def _looking(journal: Journal, parts: int, watcher: Watcher) -> Iterator[None]:
+    """Tell how many parts are done while the block runs."""
+    ended = threading.Event()
 
     def look() -> None:
         entries = journal.folder / "entries"
         while not ended.wait(_LOOK):
             done = sum(1 for _ in os.scandir(entries)) if entries.is_dir() else 0
             watcher.step("parts redacted", min(done, parts - 1), parts)
-            if not lost.is_set() and _has_lost(workers):
-                lost.set()
-                signal.pthread_kill(main, signal.SIGINT)
 
-    main = threading.get_ident()
-    workers: set[Any] = set()
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:
-        yield lost
+        yield
     finally:
         ended.set()
         thread.join()
     watcher.step("parts redacted", parts, parts)
-
-
-def _has_lost(workers: set[Any]) -> bool:
-    """Tell whether one of the worker processes, those that were there before included, died."""
-    import multiprocess
-
-    workers.update(multiprocess.active_children())
-    # At the end a pool terminates its workers.
-    return any(worker.exitcode not in (None, 0, -signal.SIGTERM) for worker in workers)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone: another may do its task already."""
-    from multiprocess import parent_process
-    from multiprocess.connection import wait
-
-    parent = parent_process()
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    if parent is not None:
-        threading.Thread(target=watch, daemon=True).start()

@@ -152,6 +152,17 @@ _work: Callable[[Any], Any] | None = None
 
 def _begin(learn: Learn[Any, Any], counter: Any) -> None:
     global _work  # noqa: PLW0603 - a pool hands its workers nothing else
+    begin_process()
+
+    def count(more: int) -> None:
+        with counter.get_lock():
+            counter.value += more
+
+    _work = learn(count)
+
+
+def begin_process() -> None:
+    """Make this process, which is new, a worker: one thread, and no life beyond its parent's."""
     # As many threads as processes would be slower than one each. Nothing heavy is loaded yet.
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -159,12 +170,6 @@ def _begin(learn: Learn[Any, Any], counter: Any) -> None:
     # Ctrl-C reaches every process of the terminal; one of them tells it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _end_with_parent()
-
-    def count(more: int) -> None:
-        with counter.get_lock():
-            counter.value += more
-
-    _work = learn(count)
 
 
 def _answer(task: Any) -> Any:
