@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PARTS = ("canaries", "extraction", "false alarms", "speed")
+# So that each digit is a token of its own, as it is with the tokenizers of large models.
+_DIGITS = [" ".join("0123456789 0123456789")] * 200
 _LEAKS = LeaksPlan(records=200, samples=100)
 
 
@@ -153,7 +155,7 @@ def canaries(study: Study) -> None:
 
 def extraction(study: Study) -> None:
     """Print what is completed after more epochs, and by larger models."""
-    texts = [str(record.fields["text"]) for record in study.records]
+    texts = [str(record.fields["text"]) for record in study.records] + _DIGITS
     from_nothing = replace(study.plan, options={"start": "scratch"}, learning_rate=1e-3)
     print("### Extraction\n")
     print("| model | epochs | exact, members less control | nearly | membership AUC |")
@@ -283,7 +285,7 @@ def studied(options: argparse.Namespace, folder: Path) -> Study:
         max_length=128,
         test_share=0.3,
     )
-    texts = [str(record.fields["text"]) for record in first]
+    texts = [str(record.fields["text"]) for record in first] + _DIGITS
     form = base_of("causal-lm", folder / "form", texts)
     start = replace(plan, options={"start": "scratch"}, learning_rate=1e-3, epochs=4)
     fit(start, form, first, folder / "base")

@@ -18,6 +18,8 @@ class Kind:
     """The largest that it can be."""
     least: float = 0
     """The least: below 0 where a control is subtracted."""
+    sampled: bool = True
+    """Whether it stands for more than what was asked, so that another sample gives another."""
     by_repeats: bool = False
     """Whether it is told apart by how often something stands in the training data."""
 
@@ -29,6 +31,7 @@ MEASURES: Mapping[str, Kind] = {
         "bits",
         inf,
         -inf,
+        sampled=False,
         by_repeats=True,
     ),
     "extraction_rate": Kind("training records that can be completed, less control", "share", 1, -1),
@@ -54,13 +57,17 @@ MEASURES: Mapping[str, Kind] = {
     "membership_tpr_1": Kind("members told at 1 % false alarms", "share"),
     "membership_tpr_01": Kind("members told at 0.1 % false alarms", "share"),
     "tokens_with_personal_data": Kind(
-        "tokens added to the base's that hold personal data", "count", inf
+        "tokens added to the base's that hold personal data", "count", inf, sampled=False
     ),
     "names_with_personal_data": Kind(
-        "labels or items of the model that hold personal data", "count", inf
+        "labels or items of the model that hold personal data", "count", inf, sampled=False
     ),
-    "embedding_copies": Kind("rows of an embedding table that copy another", "share"),
-    "stray_files": Kind("files beside the weights that training leaves", "count", inf),
+    "embedding_copies": Kind(
+        "rows of an embedding table that copy another", "share", sampled=False
+    ),
+    "stray_files": Kind(
+        "files beside the weights that training leaves", "count", inf, sampled=False
+    ),
 }
 """Every measure, in the order in which they are shown."""
 

@@ -200,9 +200,9 @@ def show_comparison(found: Comparison) -> None:
         name = MEASURES[one.measure].title
         if one.repeats is not None:
             name += f", planted {one.repeats} times"
-        apart = ""
-        if one.difference is not None:
-            apart = f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+        apart = "" if one.difference is None else f"{one.difference:+.3f}"
+        if one.low is not None:
+            apart += f" ({one.low:+.3f} to {one.high:+.3f})"
         rows.append((name, _value(one.before), _value(one.after), apart, one.verdict))
     runs = (found.first.shown_as, found.second.shown_as)
     table("Leaks", ("what", *runs, "difference (95 %)", "of the second"), rows)

@@ -93,7 +93,13 @@ def _row(reading: Mapping[str, Any]) -> Row:
     if reading["means_nothing"]:
         said += ", means nothing"
         how = f"{how}; do not rely on it: {reading['means_nothing']}".removeprefix("; ")
-    return Row(name, said, "exact" if low == value == high else interval, f"{reading['of']:,}", how)
+    return Row(
+        name,
+        said,
+        "exact" if low == high and not kind.sampled else interval,
+        f"{reading['of']:,}",
+        how,
+    )
 
 
 def _number(value: Any) -> float:

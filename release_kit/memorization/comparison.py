@@ -14,6 +14,7 @@ from release_kit.files import shown
 from release_kit.leak_measures import MEASURES
 
 _UNSAID = "not stated"
+_THESE = "of these canaries alone"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Change:
     """The difference lies between these with 95 % confidence."""
     high: float | None
     verdict: str
-    """less, more, no difference shown, or not comparable."""
+    """less, more, no difference shown, not comparable, or of these canaries alone."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,10 @@ def _change(
     if before is None or after is None or before["means_nothing"] or after["means_nothing"]:
         return Change(measure, repeats, before, after, None, None, None, "not comparable")
     apart = after["value"] - before["value"]
+    kind = MEASURES[measure]
+    if kind.by_repeats and not kind.sampled:
+        # Other canaries might differ the other way, and nothing tells how likely that is.
+        return Change(measure, repeats, before, after, apart, None, None, _THESE)
     low = apart - math.hypot(after["value"] - after["low"], before["high"] - before["value"])
     high = apart + math.hypot(after["high"] - after["value"], before["value"] - before["low"])
     verdict = "less" if high < 0 else "more" if low > 0 else "no difference shown"

@@ -36,6 +36,7 @@ def test_differences_have_intervals_and_verdicts(tmp_path: Path) -> None:
         reading("extraction_rate", 0.1, 0.05),
         reading("canary_exposure", 9.0, 1.0, repeats=4),
         reading("canary_exposure", 3.0, 1.0, repeats=1),
+        reading("canary_exposure_excess", 3.0, 0.0, repeats=1),
         reading("membership_tpr_1", 0.2, 0.1, means_nothing="the sets differ"),
         epochs=6,
     )
@@ -43,6 +44,7 @@ def test_differences_have_intervals_and_verdicts(tmp_path: Path) -> None:
         tmp_path / "b.json",
         reading("canary_exposure", 2.0, 1.0, repeats=4),
         reading("canary_exposure", 7.0, 1.0, repeats=1),
+        reading("canary_exposure_excess", 1.0, 0.0, repeats=1),
         reading("membership_auc", 0.6, 0.04),
         reading("extraction_rate", 0.08, 0.05),
         reading("membership_tpr_1", 0.1, 0.1),
@@ -53,7 +55,8 @@ def test_differences_have_intervals_and_verdicts(tmp_path: Path) -> None:
     found = compare(before, after)
     told = {(one.measure, one.repeats): one for one in found.changes}
     assert [*told] == [
-        ("canary_exposure", 1), ("canary_exposure", 4), ("extraction_rate", None),
+        ("canary_exposure", 1), ("canary_exposure", 4), ("canary_exposure_excess", 1),
+        ("extraction_rate", None),
         ("untargeted_overlap_rate", None), ("membership_auc", None), ("membership_tpr_1", None),
     ]  # fmt: skip
     auc = told["membership_auc", None]
@@ -62,6 +65,7 @@ def test_differences_have_intervals_and_verdicts(tmp_path: Path) -> None:
     assert {key: one.verdict for key, one in told.items()} == {
         ("canary_exposure", 1): "more",
         ("canary_exposure", 4): "less",
+        ("canary_exposure_excess", 1): "of these canaries alone",
         ("extraction_rate", None): "no difference shown",
         ("untargeted_overlap_rate", None): "not comparable",
         ("membership_auc", None): "less",
@@ -76,7 +80,9 @@ def test_differences_have_intervals_and_verdicts(tmp_path: Path) -> None:
     )
     same = compare(before, before)
     assert not same.settings
-    assert {one.verdict for one in same.changes} == {"no difference shown", "not comparable"}
+    assert {one.verdict for one in same.changes} == {
+        *("no difference shown", "not comparable", "of these canaries alone"),
+    }
 
 
 @pytest.mark.parametrize(

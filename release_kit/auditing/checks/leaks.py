@@ -125,7 +125,7 @@ def _number(gate: LeakGate, reading: Mapping[str, Any]) -> float | None:
 
 def _shown(gates: Sequence[LeakGate], results: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield one finding a measure and number of repeats, of the strictest gate that is missed."""
-    missed: dict[tuple[str, str], list[tuple[int, float, Finding]]] = {}
+    missed: dict[tuple[str, str], list[tuple[int, bool, float, Finding]]] = {}
     for gate in gates:
         for reading in _about(gate, results):
             number = _number(gate, reading)
@@ -134,9 +134,11 @@ def _shown(gates: Sequence[LeakGate], results: Mapping[str, Any]) -> Iterator[Fi
             said = f"{_said(gate, reading)}; the policy asks for {gate.limit}"
             found = about(SHOWN, (gate,), gate.severity, said, gate.how_to_fix)
             same = (gate.measure, str(reading.get("repeats")))
-            missed.setdefault(same, []).append((rank(gate.severity), -number, found))
+            # What is shown tells more than what is not excluded.
+            order = (rank(gate.severity), gate.by == "high", -number)
+            missed.setdefault(same, []).append((*order, found))
     for same_thing in missed.values():
-        yield min(same_thing, key=lambda one: (*one[:2], one[2].sort_key))[2]
+        yield min(same_thing, key=lambda one: (*one[:3], one[3].sort_key))[3]
 
 
 def _said(gate: LeakGate, reading: Mapping[str, Any]) -> str:
