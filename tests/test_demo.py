@@ -12,7 +12,7 @@ from release_kit.cli.demo import _ROWS
 from release_kit.demonstration import _ALLOWED, _REFUSED, ROWS
 
 
-def demo(folder: Path, rows: int = 240) -> subprocess.CompletedProcess[str]:
+def demo(folder: Path, rows: int = 280) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "release_kit", "demo", str(folder), "--rows", str(rows)],
         env={**os.environ, "COLUMNS": "100"},
@@ -40,7 +40,7 @@ def test_the_demo_publishes_one_release_and_refuses_the_other(tmp_path: Path) ->
     said = first.stdout
     for words in (
         "PASS: nothing stands in the way",
-        "17 files in one commit, all read back and equal",
+        "18 files in one commit, all read back and equal",
         "Answered    ",
         "BLOCK: this release must not be published",
         "error[license-denied] release.yaml:31:",
@@ -52,7 +52,7 @@ def test_the_demo_publishes_one_release_and_refuses_the_other(tmp_path: Path) ->
             assert Path(line[26:].strip()).exists(), line
 
     published = json.loads((folder / "release/out/publication.json").read_text())
-    assert published["read_back"] == published["files"] == 17
+    assert published["read_back"] == published["files"] == 18
     second = demo(folder)
     assert second.returncode == 0, second.stderr
     assert "it stood there already, so nothing was sent" in second.stdout

@@ -53,10 +53,10 @@ _MEASURES = {"membership_auc": 0.0, "membership_tpr_1": 0.01, "membership_tpr_01
 """The share of false alarms; 0 where a measure is of all of them."""
 _CHANCE = 0.5
 # Of the blind test: texts of each side and characters of each text, so that it stays cheap. By
-# chance alone it would speak once in a hundred times.
+# chance alone it would speak once in a thousand times.
 _TEXTS, _CHARACTERS = 1000, 1000
 _WORDS = 1 << 16
-_BLIND_LEVEL = 0.98
+_BLIND_LEVEL = 0.998
 _UNTESTED = (
     "membership: there is too little that can be read to tell whether training records and"
     " held-out ones are of one distribution"
@@ -75,7 +75,7 @@ def membership_probe(subject: Subject, leaks: LeaksPlan, shadows: Shadows | None
     of one distribution, and no reading means anything (Das et al. 2024, Meeus et al. 2024).
 
     The curve "roc" lists all attacks: `auc` with `low` and `high`, `tpr_1` and `tpr_01` as [value,
-    low, high] each, and `points` [fpr, tpr]; "blind" is the AUC of the blind test, at 98 %.
+    low, high] each, and `points` [fpr, tpr]; "blind" is the AUC of the blind test, at 99.8 %.
     """
     items = asked(subject, leaks.records)
     names = _attacks(subject)

@@ -74,6 +74,7 @@ def test_pictures_are_bound_and_told(project: Path) -> None:
         "redact": True,
         "train": False,
         "evaluate": False,
+        "leaks": False,
         "build": False,
     }
 

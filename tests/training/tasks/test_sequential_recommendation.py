@@ -432,7 +432,8 @@ def test_items_that_are_personal_data_are_not_in_the_vocabulary_that_is_publishe
     edit(project / "release.yaml", "epochs: 1", "epochs: 1\n  slices: [channel]")
     stages, _ = pipeline.run(project)
     assert {stage.stage: stage.skipped for stage in stages} == {
-        "redact": True, "train": True, "evaluate": False, "build": False,
+        "redact": True, "train": True, "evaluate": False, "leaks": True,
+        "build": False,
     }  # fmt: skip
     card = (bundle / "README.md").read_text()
     assert "By part of the test records" in card
